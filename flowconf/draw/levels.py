@@ -121,16 +121,18 @@ class _Picture:
 
     def whole(self) -> Member:
         plan = self.plan
-        member = Member(
+        inside = self.level(_Graph(plan, home=self.facts.main))
+        return Member(
             id="",
             kind="graph",
             name=plan.label,
             source_name=plan.source_name or "",
             params=tuple((name, value_text(value.value)) for name, value in plan.params),
             place=plan.place,
-            inside=self.level(_Graph(plan, home=self.facts.main)),
+            inside=inside,
+            **self.set_at(""),
+            **self.counted("", inside),
         )
-        return self.counted(replace(member, **self.set_at("")))
 
     # Graphs
 
@@ -206,7 +208,10 @@ class _Picture:
             inside = _joined(inside, path, step)
         elif step.feeds_back and isinstance(step.body.module, Mount):
             inside = _fed_back(inside, step.body.module.graph, path)
-        member = Member(
+        settings = self.set_at(path)
+        if "reuses" in body:
+            settings["frozen"] = settings["frozen"] or self.frozen_at(body["reuses"])
+        return Member(
             id=path,
             name=step.name,
             verb=step.verb,
@@ -219,11 +224,9 @@ class _Picture:
             home=graph.home,
             inside=inside,
             **body,
+            **settings,
+            **self.counted(path, inside),
         )
-        settings = self.set_at(path)
-        if member.reuses:
-            settings["frozen"] = settings["frozen"] or self.frozen_at(member.reuses)
-        return self.counted(replace(member, **settings))
 
     def copies(self, graph: _Graph, step: Step, path: str) -> Member:
         """A repeated step of which each copy has values of its own: the copies in series."""
@@ -232,7 +235,8 @@ class _Picture:
             self.step(graph, replace(copy, name=str(number), repeat=None, tag=None)) for number, copy in numbered
         ]
         ids = [member.id for member in members]
-        member = Member(
+        inside = Level(tuple(members), tuple(Edge(*two) for two in pairwise(ids)))
+        return Member(
             id=path,
             name=step.name,
             shape=self.facts.shapes.get(join(graph.path, step.name), ""),
@@ -241,9 +245,10 @@ class _Picture:
             notes=(f"{step.index} from 0 to {len(members) - 1}",),
             place=step.place,
             home=graph.home,
-            inside=Level(tuple(members), tuple(Edge(*two) for two in pairwise(ids))),
+            inside=inside,
+            **self.set_at(path),
+            **self.counted(path, inside),
         )
-        return self.counted(replace(member, **self.set_at(path)))
 
     @staticmethod
     def has_parts(step: Step) -> bool:
@@ -278,19 +283,19 @@ class _Picture:
     def modules_in(self, path: str) -> Level | None:
         """The modules inside of that at a path, in declared order. What goes from one to another is not known."""
         members = [
-            self.counted(
-                Member(
-                    id=inner,
-                    kind="module",
-                    name=inner.rpartition(".")[2],
-                    calls=(self.facts.modules[inner],),
-                    shape=self.facts.shapes.get(inner, ""),
-                    frozen=self.frozen_at(inner),
-                    relations=tuple(f"+ {name}" for name in self.adapters if join(inner, name) in self.facts.modules),
-                    inside=self.modules_in(inner),
-                )
+            Member(
+                id=inner,
+                kind="module",
+                name=inner.rpartition(".")[2],
+                calls=(self.facts.modules[inner],),
+                shape=self.facts.shapes.get(inner, ""),
+                frozen=self.frozen_at(inner),
+                relations=tuple(f"+ {name}" for name in self.adapters if join(inner, name) in self.facts.modules),
+                inside=inside,
+                **self.counted(inner, inside),
             )
             for inner in self.modules.get(path, ())
+            for inside in (self.modules_in(inner),)
         ]
         return Level(tuple(members)) if members else None
 
@@ -340,20 +345,22 @@ class _Picture:
         return Level(tuple(members), tuple(edges))
 
     def part(self, graph: _Graph, applied: Applied, name: str, id: str = "") -> Member:
-        path = join(graph.path, applied.path)
-        member = Member(
+        path, body = join(graph.path, applied.path), self.module(graph, applied)
+        return Member(
             id=id or path,
             kind="part",
             name=name,
             place=_place_of(applied.module),
             home=graph.home,
-            **self.module(graph, applied),
+            **body,
+            **self.set_at(path),
+            **self.counted(path, body.get("inside")),
         )
-        return self.counted(replace(member, **self.set_at(path)), path)
 
     # Facts by path
 
     def set_at(self, path: str) -> dict[str, Any]:
+        """The fields of a member that the settings at and above its path determine."""
         setting = self.settings.get(path)
         frozen = self.frozen_at(path)
         written = "" if setting is None else setting.frozen or ""
@@ -375,12 +382,12 @@ class _Picture:
                 return ""
             path = path.rpartition(".")[0]
 
-    def counted(self, member: Member, path: str | None = None) -> Member:
-        path = member.id if path is None else path
+    def counted(self, path: str, inside: Level | None) -> dict[str, Any]:
+        """The fields of a member that the parameters at and below its path determine."""
         total, trainable = self.counts.get(path, (0, 0))
         own = self.own_tensors.get(path, ())
-        tensors = tuple(tensor for tensor in own if member.inside is None or "." not in tensor[0])
-        return replace(member, parameters=total, trainable=trainable, tensors=tensors)
+        tensors = tuple(tensor for tensor in own if inside is None or "." not in tensor[0])
+        return {"parameters": total, "trainable": trainable, "tensors": tensors}
 
     @cached_property
     def own_tensors(self) -> dict[str, list[tuple[str, tuple[int, ...]]]]:

@@ -123,7 +123,7 @@ def prototype(module: nn.Module) -> Prototype:
 
 
 def on_fakes(module: nn.Module) -> nn.Module:
-    """A module like a copy of a prototype on fake tensors, within `faked`; they depend on the parameters of the copy."""
+    """A module like a copy of a prototype, within `faked`, on fake tensors that depend on its parameters."""
     mode = active_fake_mode()
     assert mode is not None
     return _copied(module, lambda one: _faked(one, mode, [one] if one.requires_grad else ()))
