@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from torch import nn
 
@@ -104,10 +105,11 @@ def kinds_of(module: nn.Module) -> dict[str, frozenset[str]]:
     return {name: frozenset(kinds[parameter]) for name, parameter in named.items()}
 
 
-def _kinds(owner: str, name: str) -> set[str]:
+@cache
+def _kinds(owner: str, name: str) -> frozenset[str]:
     found = {"bias"} if BIAS.search(name) else set()
     if NORM.search(owner):
         found.add("norm")
     if EMBEDDING.search(owner) or EMBEDDING.search(name):
         found.add("embedding")
-    return found
+    return frozenset(found)

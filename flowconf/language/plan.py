@@ -292,11 +292,13 @@ class Step:
             yield applied
         yield from self.modules_beside.values()
 
-    def reads(self) -> Iterator[Value]:
+    def reads(self) -> tuple[Value, ...]:
         """All values that the step reads, the stream first."""
-        yield self.stream
-        for applied in self.applied():
-            yield from _using(applied)
+        return self._reads
+
+    @cached_property
+    def _reads(self) -> tuple[Value, ...]:
+        return self.stream, *(value for applied in self.applied() for value in _using(applied))
 
     def slices_of(self) -> list[Value]:
         """The values that the step iterates over by slice."""
@@ -604,4 +606,4 @@ class GraphPlan:
 
 def join(*parts: str) -> str:
     """Join paths with dots; empty parts are skipped."""
-    return ".".join(part for part in parts if part)
+    return ".".join(filter(None, parts))

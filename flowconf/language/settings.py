@@ -125,6 +125,8 @@ class Setting:
 
 def freezing_above(parameter: str, settings: Mapping[str, Setting]) -> Setting | None:
     """The nearest of some `frozen` settings, by path, at or above a parameter; those of adapters are the nearest."""
+    if not settings:
+        return None
     parts = parameter.split(".")
     adapter = next((found for part in parts if (found := settings.get(f"**.{part}")) is not None), None)
     if adapter is not None:

@@ -13,7 +13,7 @@ import re
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeVar
@@ -36,17 +36,17 @@ class Parameter:
     """Its default as it is written, or empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signature:
     """The arguments of a callable, without `self`."""
 
     parameters: tuple[Parameter, ...]
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
         return [p.name for p in self.parameters if p.kind in ("positional", "keyword")]
 
-    @property
+    @cached_property
     def positional(self) -> list[str]:
         return [p.name for p in self.parameters if p.kind == "positional"]
 

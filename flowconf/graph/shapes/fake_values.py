@@ -127,10 +127,10 @@ def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 def kind_of(value: Any) -> str:
     """The kind of a value: "tensor", "number" (0-d), "dict", "named" (a NamedTuple or dataclass), "tuple", or ""."""
-    if isinstance(value, tuple | list):
-        return "named" if hasattr(value, "_fields") else "tuple"
     if isinstance(value, Tensor):
         return "tensor" if value.dim() else "number"
+    if isinstance(value, tuple | list):
+        return "named" if hasattr(value, "_fields") else "tuple"
     if isinstance(value, dict):
         return "dict"
     return "named" if is_dataclass(value) and not isinstance(value, type) else ""

@@ -48,9 +48,9 @@ class ModuleMaker:
         """The module of a visit; a reused module has the path of its first use."""
         applied, scope = visit.applied, visit.scope
         path = scope.home_of(applied)
-        written = self.result.written(path)
-        if written in self.result.holes and not isinstance(applied.module, Shared):
-            self._check_holes(visit, self.result.holes[written])
+        filled = self.result.holes.get(self.result.written(path)) if self.result.holes else None
+        if filled is not None and not isinstance(applied.module, Shared):
+            self._check_holes(visit, filled)
         if path in self.standing and (self.trains or isinstance(applied.module, Shared)):
             built = self.standing[path]
         else:

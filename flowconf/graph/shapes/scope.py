@@ -126,8 +126,7 @@ class Scope:
 
     def zeros(self, step: Step) -> Any:
         """The initial state that a step reads: zeros like its stream, or else like the first input."""
-        first = Value(self.graph.inputs[0].name)
-        return self.value(first if step.stream.recurrent else step.stream)
+        return self.value(Value(self.graph.inputs[0].name) if step.stream.recurrent else step.stream)
 
     def slices(self, value: Value) -> int | None:
         """The number of slices of the map that the index of a value refers to, if it is known."""

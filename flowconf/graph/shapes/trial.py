@@ -146,8 +146,11 @@ class Trial:
 
     def note_kind(self, name: str, value: Any) -> None:
         """Note the kind of a value and of its parts."""
-        if kind_of(value):
-            self.result.kinds[name] = kind_of(value)
+        kind = kind_of(value)
+        if kind:
+            self.result.kinds[name] = kind
+        if kind == "tensor":
+            return
         for part, inner in (parts_of(value) or {}).items():
             self.note_kind(f"{name}[{part}]", inner)
 

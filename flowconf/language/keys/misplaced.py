@@ -53,7 +53,8 @@ def strays(model: type[BaseModel], data: object, wrong: Collection[Path], place:
     for owner, (annotation, members) in levels.items():
         if any(key == owner[: len(key)] for stray in found for key in stray.keys):
             continue
-        odd = [key for key in members if (*owner, key) in suspects or _is_section(annotation, owner, key, members)]
+        keys = members if suspects or len(owner) == 1 else ()
+        odd = [key for key in keys if (*owner, key) in suspects or _is_section(annotation, owner, key, members)]
         odd = [key for key in odd if not _knows(annotation, members, key)]
         found += _beside(owner, annotation, members, odd, place)
         covered = {key for stray in found for key in stray.keys}
@@ -170,7 +171,7 @@ def _knows(annotation: Any, members: object, key: str) -> bool:
 def _fitting(annotation: Any, members: object) -> Sequence[type[BaseModel]]:
     """The models that share the most keys with `members`."""
     models = _models(annotation)
-    if not isinstance(members, dict):
+    if len(models) < 2 or not isinstance(members, dict):
         return models
     known = [len(set(schema.keys_of(model)) & set(members)) for model in models]
     return [model for model, count in zip(models, known, strict=True) if count == max(known)]

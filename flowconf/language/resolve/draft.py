@@ -44,6 +44,8 @@ class Draft:
     members: dict[str, Place] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
+    set_first: dict[tuple[str, str], Setting] = field(default_factory=dict)
+    """The first setting of each path and key."""
     ties: dict[str, Tie] = field(default_factory=dict)
     """Tied parameters by name; `of` is the path as written, and `home` is empty, until all members are known."""
     follows: dict[str, Follow] = field(default_factory=dict)
@@ -69,7 +71,7 @@ class Draft:
         Settings and the like are not shared with this draft, everything else is.
         """
         own = Params({index: Literal(number, index)})
-        return replace(self, scope=scope_of(own, self), settings=[], ties={}, follows={}, adapters=[]), own
+        return replace(self, scope=scope_of(own, self), settings=[], set_first={}, ties={}, follows={}, adapters=[]), own
 
     def step(self, name: str) -> Step | None:
         return self.named.get(name)

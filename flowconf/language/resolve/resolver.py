@@ -257,12 +257,11 @@ class _Resolver(Reading):
         found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
             return
-        for known in draft.settings:
-            for key in ("frozen", "checkpoint"):
-                if known.path == path and getattr(known, key) is not None and getattr(found, key) is not None:
-                    labels = (Label("first set here", known.place),)
-                    message = f"`{key}` is set twice for `{path}`"
-                    self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
+        for key in ("frozen", "checkpoint"):
+            if getattr(found, key) is not None and draft.set_first.setdefault((path, key), found) is not found:
+                labels = (Label("first set here", draft.set_first[path, key].place),)
+                message = f"`{key}` is set twice for `{path}`"
+                self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
         draft.settings.append(found)
 
     def _with_verb(
