@@ -147,7 +147,7 @@ def grown(run):
     """The functions that are called more than in proportion when `run` takes a count."""
     few, many_ = (calls(lambda count=count: run(count)) for count in (FEW, MANY))
     return {
-        name: (few[name], count) for name, count in many_.items() if count > 1.2 * MANY / FEW * few[name] + 8 * MANY
+        name: (few[name], count) for name, count in many_.items() if count > 1.2 * MANY / FEW * few[name] + 16 * MANY
     }
 
 

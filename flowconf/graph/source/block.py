@@ -28,6 +28,8 @@ class LocalNames:
 
     graph: GraphPlan
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+    owned: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Member -> its local names."""
 
     def local(self, member: str, what: str = "") -> str:
         """A local name for a value of a member; trailing `_` avoid collisions with members, inputs and each other."""
@@ -37,11 +39,8 @@ class LocalNames:
         ):
             name += "_"
         self.owners[name] = (member, what)
+        self.owned.setdefault(member, {})[name] = None
         return name
-
-    def owned_by(self, member: str) -> list[str]:
-        """The local names of a member."""
-        return [name for name, (owner, _) in self.owners.items() if owner == member]
 
 
 @dataclass

@@ -87,7 +87,7 @@ class ForwardWriter:
         )
         self.read |= block.values
         used = {name for text in block.values.values() for name in re.findall(r"[^\W\d]\w*", text)}
-        self.made[step.name] = [name for name in (step.name, *self.names.owned_by(step.name)) if name in used]
+        self.made[step.name] = [name for name in (step.name, *self.names.owned.get(step.name, ())) if name in used]
         return block.lines
 
     def _count(self, step: Step, key: str, literal: Literal) -> str:

@@ -71,7 +71,9 @@ class Draft:
         Settings and the like are not shared with this draft, everything else is.
         """
         own = Params({index: Literal(number, index)})
-        return replace(self, scope=scope_of(own, self), settings=[], set_first={}, ties={}, follows={}, adapters=[]), own
+        return replace(
+            self, scope=scope_of(own, self), settings=[], set_first={}, ties={}, follows={}, adapters=[]
+        ), own
 
     def step(self, name: str) -> Step | None:
         return self.named.get(name)
