@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -73,7 +74,7 @@ def draw(
     from flowconf.draw.folding import folded
     from flowconf.draw.levels import picture
     from flowconf.draw.mermaid import mermaid
-    from flowconf.draw.outline import outline
+    from flowconf.draw.outline import WIDTH, outline
     from flowconf.draw.page.assemble import graph_page
     from flowconf.draw.secrets import with_references
     from flowconf.draw.svg import write
@@ -97,12 +98,13 @@ def draw(
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:
         shown = profiles.read(heat) if heat is not None else None
+        is_shown = output is None and sys.stdout.isatty()
         if form is None and output is None:
             form = PictureForm.TEXT
         if form is PictureForm.MERMAID:
             text = mermaid(whole, depth, shown)
         elif form is PictureForm.TEXT:
-            text = outline(whole, depth, shown)
+            text = outline(whole, depth, shown, get_terminal_size().columns if is_shown else WIDTH)
         else:
             text = dot(whole, heat=shown, depth=depth)
         if form is not PictureForm.TEXT and (caption := folded(whole, depth).caption):

@@ -1,50 +1,101 @@
-"""A picture as text for a terminal: a tree of the members, with what each of them computes, gives and reads."""
+"""A picture as text for a terminal: a tree of the members, with what each of them computes, gives and reads.
+
+No line is wider than the terminal: what does not fit into a column goes on below, and deep levels are numbered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from textwrap import wrap
 
 from flowconf.draw.heat import Heat
 from flowconf.draw.members import Level, Member
 
-LONGEST = 60
-Row = tuple[str, str, str, str, str]
+WIDTH = 80
+"""The columns of a file, or of a terminal whose size is not known."""
+ROOMY, NARROWEST = 16, 8
+"""The columns that a text gets if there is room for all, and at least."""
 
 
-def outline(whole: Member, depth: int | None = None, heat: Heat | None = None) -> str:
+@dataclass(frozen=True)
+class Row:
+    """A member: its title behind the lines of the tree, what it computes and gives, and its numbers."""
+
+    lead: str
+    below: str
+    """What is before the further lines of the title."""
+    title: str
+    computes: str = ""
+    gives: str = ""
+    count: str = ""
+    heat: str = ""
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        return self.lead + self.title, self.computes, self.gives, self.count, self.heat
+
+
+def outline(whole: Member, depth: int | None = None, heat: Heat | None = None, width: int = WIDTH) -> str:
     """The members as a tree. `depth` is the number of levels of graphs to show, 1 for the outermost only.
 
-    `heat` adds its text to each member that it has.
+    `heat` adds its text to each member that it has. No line has more than `width` columns, as far as the numbers of
+    parameters and the times leave room.
     """
     heat = heat or {}
-    top = whole.name or "graph", whole.source_name, "", _count(whole), _heat(whole, heat)
-    rows: list[Row] = [top, *_level(whole, "", depth, heat)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return "".join(f"{_line(row, widths)}\n" for row in rows)
+    top = Row("", "", whole.name or "graph", whole.source_name, "", _count(whole), _heat(whole, heat))
+    rows = [top, *_level(whole, "", 1, depth, heat, width)]
+    widths = _fitting([max(len(row.cells[column]) for row in rows) for column in range(5)], width)
+    return "".join(f"{line}\n" for row in rows for line in _lines(row, widths))
 
 
-def _line(row: Row, widths: list[int]) -> str:
-    *texts, count, heat = row
-    cells = [text.ljust(width) for text, width in zip(texts, widths, strict=False)]
-    return "  ".join([*cells, count.rjust(widths[3]), heat.rjust(widths[4])]).rstrip()
+def _fitting(widths: list[int], width: int) -> list[int]:
+    """The widths of the columns, of which the texts are made narrower until all fit, titles last."""
+    widths = [*widths]
+    for columns, least in (((1, 2), ROOMY), ((0,), ROOMY), ((0, 1, 2), NARROWEST)):
+        while sum(widths) + 2 * sum(map(bool, widths[1:])) > width:
+            widest = max(columns, key=lambda column: widths[column])
+            if widths[widest] <= least:
+                break
+            widths[widest] -= 1
+    return widths
 
 
-def _level(parent: Member, indent: str, depth: int | None, heat: Heat) -> Iterator[Row]:
+def _lines(row: Row, widths: list[int]) -> Iterator[str]:
+    """The lines of a row: the first one, and those with what does not fit into it."""
+    room = max(NARROWEST, widths[0] - len(row.lead))
+    columns = [_wrapped(row.title, room), _wrapped(row.computes, widths[1]), _wrapped(row.gives, widths[2])]
+    for number, (title, *texts) in enumerate(zip_longest(*columns, fillvalue="")):
+        first = (row.below if number else row.lead) + title
+        numbers = ("", "") if number else (row.count, row.heat)
+        cells = [text.ljust(width) for text, width in zip([first, *texts], widths, strict=False)]
+        cells += [text.rjust(width) for text, width in zip(numbers, widths[3:], strict=True)]
+        yield "  ".join(cell for cell, width in zip(cells, widths, strict=True) if width or cell).rstrip()
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return wrap(text, max(NARROWEST, width), break_on_hyphens=False) if len(text) > width else [text]
+
+
+def _level(parent: Member, indent: str, number: int, depth: int | None, heat: Heat, width: int) -> Iterator[Row]:
     inside = parent.inside or Level()
     reads = _reads(inside)
+    if len(indent) > width // 3:
+        indent = f"[{number}] "
     shown = [member for member in inside.members if member.name and member.kind != "joint"]
     for member in shown:
         is_last = member is shown[-1]
         branch, below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
-        computes = _computes(member, reads[member.id])
-        yield indent + branch + member.title, computes, _gives(member), _count(member), _heat(member, heat)
+        row = Row(indent + branch, indent + below, member.title, _computes(member, reads[member.id]), _gives(member))
+        yield replace(row, count=_count(member), heat=_heat(member, heat))
         if member.inside is not None and depth != 1:
-            yield from _level(member, indent + below, None if depth is None else depth - 1, heat)
+            deeper = None if depth is None else depth - 1
+            yield from _level(member, indent + below, number + 1, deeper, heat, width)
 
 
 def _computes(member: Member, reads: list[str]) -> str:
     calls = " >> ".join(member.calls) or member.source_name
-    calls = calls if len(calls) <= LONGEST else calls[: LONGEST - 1] + "…"
     return ", ".join(part for part in (calls, *member.remarks, *reads) if part)
 
 
