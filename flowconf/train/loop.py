@@ -33,7 +33,7 @@ from flowconf.train.runs.progress import Window, check_progress, progress_of, re
 from flowconf.train.runs.resources import Meter
 from flowconf.train.runs.state import load_checkpoint, whole_state
 from flowconf.train.screen import Screen, headline, shown
-from flowconf.train.seeds import seed_for, undisturbed
+from flowconf.train.seeds import seed_for, seed_torch, undisturbed
 from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
 
@@ -239,7 +239,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     job.team.equalize(job.graph)
     job.graph.eval()
     with gradients_for(job.terms), undisturbed(job.device), job.memory.aside():
-        torch.manual_seed(seed_for(training.seed, "evaluation", split, job.team.rank))
+        seed_torch(seed_for(training.seed, "evaluation", split, job.team.rank), job.device)
         for batch in feed.in_order(batch_size):
             job.memory.begin(len(next(iter(batch.values()))))
             values = job.values(job.evaluation_view, batch)

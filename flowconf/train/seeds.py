@@ -20,6 +20,13 @@ def seed_everything(seed: int) -> None:
         numpy.random.seed(seed % 2**32)
 
 
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch on the CPU and on a device. `torch.manual_seed` notes the seed for every other kind of device too."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
 def undisturbed(device: torch.device) -> AbstractContextManager[None]:
     """A block that restores torch's random state at its end."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
