@@ -401,7 +401,7 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     reals = (torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors)
     checked = (real.detach() for real in reals if real.is_floating_point() and real.numel())
     extremes = [extreme for real in checked for extreme in real.aminmax()]
-    return not extremes or bool(torch.stack(extremes).isfinite().all())
+    return not extremes or all(map(math.isfinite, torch.stack(extremes).tolist()))
 
 
 def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> int:

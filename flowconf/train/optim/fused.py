@@ -79,7 +79,7 @@ class Collecting(Clearing):
         if closure is not None or getattr(self, "found_inf", None) is not None:
             return super().step(closure)
         grads = [[grad for one in part.parameters if (grad := one.grad) is not None] for part in self._parts]
-        fits = all(len(some) == len(part.parameters) for some, part in zip(grads, self._parts, strict=True))
+        fits = list(map(len, grads)) == [len(part.parameters) for part in self._parts]
         if not self._parts or not fits or any(one.grad is not None for one in self._without or ()):
             super().step()
             self._collect()
