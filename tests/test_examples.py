@@ -32,7 +32,9 @@ def example(tmp_path, monkeypatch):
     sys.modules.pop("masked_words", None)
 
 
-@pytest.mark.parametrize("project", sorted(EXAMPLES.iterdir()), ids=lambda project: project.name)
+@pytest.mark.parametrize(
+    "project", sorted(file.parent for file in EXAMPLES.glob("*/pyproject.toml")), ids=lambda project: project.name
+)
 def test_a_project_lists_what_its_configs_call(project):
     listed = (project / "pyproject.toml").read_text()
     assert "packages = [" in listed
@@ -45,6 +47,24 @@ def test_an_encoder_of_transformers_learns_masked_words(example):
     assert flowconf.check("masked.yaml") == []
     run = flowconf.train("masked.yaml", ["trainer.steps=40", "trainer.evaluate_every=20", "model.params.width=32"])
     assert 0 <= run.metrics["test/guessed"] <= 1
+
+
+def test_a_regression_with_missing_targets_predicts_in_the_units_of_its_columns(example):
+    folder = example("wine")
+    assert flowconf.check("wine.yaml") == []
+    run = flowconf.train("wine.yaml", ["trainer.epochs=5", "trainer.devices=cpu"])
+    units = {name.removesuffix("_measured"): name for name in ("color_measured", "proline_measured")}
+    fields = ["row", *units.values(), "color_measured_present"]
+    found = run.predict("test", fields=fields, units={**units, **{name: name for name in units.values()}})
+    cells = [line.split(",") for line in (folder / "wine.csv").read_text().splitlines()]
+    columns = cells[0].index("color"), cells[0].index("proline")
+    for place, row in enumerate(found["row"].tolist()):
+        color, _ = (cells[row + 1][column] for column in columns)
+        assert bool(color) == bool(found["color_measured_present"][place])
+        if color:
+            assert found["color_measured"][place].item() == pytest.approx(float(color), abs=1e-4)
+    assert 500 < found["proline"].mean() < 1000
+    assert 2 < found["color"].mean() < 9
 
 
 @pytest.mark.slow

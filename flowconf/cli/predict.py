@@ -38,6 +38,15 @@ def predict(
         list[str] | None,
         typer.Option("--with", metavar="FIELD", help="A field of the data, or `row`, `file`: of each row; repeatable."),
     ] = None,
+    units: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--units",
+            metavar="VALUE=FIELD",
+            help="Write a value in the units of a field that is standardized, instead of standard deviations; "
+            "repeatable.",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
     last: LastOption = False,
     step: StepOption = None,
@@ -59,9 +68,13 @@ def predict(
     is_array = source is not None and has_arrays(source)
     if is_array and fields:
         raise typer.BadParameter("`--with` does not apply to arrays", param_hint="'--input'")
-    if output is None and (split is not None or is_array or values or fields):
-        raise typer.BadParameter("`--split`, arrays, `--value` and `--with` require `-o FILE`", param_hint="'--output'")
-    asked = Prediction(run, values or [], fields or [], overrides or [], batch_size, chosen(last, step))
+    if output is None and (split is not None or is_array or values or fields or units):
+        words = "`--split`, arrays, `--value`, `--with` and `--units` require `-o FILE`"
+        raise typer.BadParameter(words, param_hint="'--output'")
+    pairs = dict(one.split("=", 1) for one in units or [] if "=" in one)
+    if len(pairs) < len(units or []):
+        raise typer.BadParameter("expected `VALUE=FIELD` for different values", param_hint="'--units'")
+    asked = Prediction(run, values or [], fields or [], overrides or [], batch_size, chosen(last, step), pairs)
     inputs = split if source is None else Path(source)
     assert inputs is not None
     found = asked.read(inputs) if output is None else asked.write(inputs, output)

@@ -62,6 +62,7 @@ def predict(
     overrides: Sequence[str] = (),
     *,
     fields: Sequence[str] = (),
+    units: Mapping[str, str] | None = None,
     batch_size: int = 256,
     last: bool = False,
     step: int | None = None,
@@ -71,16 +72,17 @@ def predict(
 
     `values` are references to any values of the graph (default: its outputs), on the CPU. Of a split, `train`, `val` or
     `test`, the rows come in their own order, and `fields` of the data are given as well; `row` is the number of each
-    row, and `file`, a list, the file that it comes from. `overrides` change its config, such as its data; the weights
-    are the best ones, the `last` ones, or those kept of a `step`; `trust` as in `train`. Raises `ConfigError`
-    and `PathError`.
+    row, and `file`, a list, the file that it comes from. `units` gives values the units of standardized fields, as in
+    `{"price": "cost"}`. `overrides` change its config, such as its data; the weights are the best ones, the `last`
+    ones, or those kept of a `step`; `trust` as in `train`. Raises `ConfigError` and `PathError`.
 
         found = flowconf.predict("runs/digits", "test", fields=["label"])
         wrong = found["logits"].argmax(1) != found["label"]
     """
     if trust:
         trust_project(run)
-    asked = Prediction(Path(run), values, texts(fields, "fields"), overrides, batch_size, chosen(last, step))
+    named, which = texts(fields, "fields"), chosen(last, step)
+    asked = Prediction(Path(run), values, named, overrides, batch_size, which, units)
     return asked.gathered(inputs)
 
 

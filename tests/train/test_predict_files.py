@@ -43,6 +43,8 @@ loss:
 trainer: {epochs: 1, devices: cpu}
 """
 
+ARRAYS = (("size", (2,), torch.float32), ("district", (), torch.int64))
+
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
@@ -91,6 +93,25 @@ def test_rows_of_another_table_have_the_units_of_the_run(table, here, ending, ca
     assert torch.equal(tensors["size"][whole["row"]], whole["size"])
 
 
+def test_values_in_the_units_of_a_standardized_field(table, here, capsys):
+    run, whole = table
+    known = json.loads((run / "data.json").read_text())
+    (mean,), (std,) = known["cost"]["mean"], known["cost"]["std"]
+    words = ["--with", "row", "--with", "size", "--units", "price=cost", "--units", "size=size"]
+    assert main(["predict", str(run), "-i", same_file("csv"), "-o", "out.jsonl", *words]) == 0
+    found = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    for place, row in enumerate(whole["row"].tolist()):
+        assert found[row]["price"] == pytest.approx(whole["price"][place].item() * std + mean, rel=1e-5)
+    rooms_and_areas = [[float(cell) for cell in line.split(",")[:2]] for line in HOUSES.splitlines()[1:]]
+    assert [row["size"] for row in found] == [pytest.approx(cells, abs=1e-4) for cells in rooms_and_areas]
+    plain = flowconf.predict(run, Path("new.csv"))["price"]
+    scaled = flowconf.predict(run, Path("new.csv"), units={"price": "cost"})["price"]
+    torch.testing.assert_close(scaled, (plain.double() * std + mean).float())
+    arrays = {name: torch.zeros(2, *shape, dtype=dtype) for name, shape, dtype in ARRAYS}
+    plain, scaled = (flowconf.predict(run, arrays, units=units)["price"] for units in (None, {"price": "cost"}))
+    torch.testing.assert_close(scaled, (plain.double() * std + mean).float())
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
@@ -123,6 +144,12 @@ def test_what_a_table_lacks_is_reported_with_row_and_column(table, here, text, p
         (["-i", "new.csv", "-o", "out.csv", "--with", "pric"], "the rows of `new.csv` have no field `pric`"),
         (["-i", "new.csv", "-o", "out.csv", "--with", "cost"], "`new.csv` has no column `price`"),
         (["-i", "new.png", "-o", "out.csv"], "`new.png` is not a table by its suffix"),
+        (["-i", "new.csv", "--units", "price=cost"], "require `-o FILE`"),
+        (["-i", "new.csv", "-o", "out.csv", "--units", "price"], "expected `VALUE=FIELD`"),
+        (["-i", "new.csv", "-o", "out.csv", "--units", "price=district"], "no standardized field `district`"),
+        (["-i", "new.csv", "-o", "out.csv", "--units", "pric=cost"], "write `price`"),
+        (["-i", "new.csv", "-o", "out.csv", "--with", "row", "--units", "row=cost"], "there are no numbers `row`"),
+        (["-i", "new.csv", "-o", "out.csv", "--units", "price=size"], "its units are those of 2 columns"),
     ],
 )
 def test_what_cannot_be_predicted(table, here, words, said, capsys):

@@ -51,7 +51,8 @@ class Prediction:
 
     `values` are references to any values of the graph (default: its outputs). `fields` are fields of the data to give
     beside them; `row` is the number of each row in its file or split, and `file` is that file. `overrides` change the
-    run's config, such as its data.
+    run's config, such as its data. `units` gives values and fields the units of a field that is standardized:
+    `{"price": "cost"}` multiplies `price` by the standard deviation of `cost`, and adds its mean.
     """
 
     run: str | Path
@@ -60,6 +61,7 @@ class Prediction:
     overrides: Sequence[str] = ()
     batch_size: int = BATCH_SIZE
     which: Which = "best"
+    units: Mapping[str, str] | None = None
 
     def write(self, inputs: Inputs, output: str) -> list[str]:
         """Write the results to a `.npz`, `.safetensors`, `.csv` or `.jsonl` file. Returns a line for each value.
@@ -78,6 +80,10 @@ class Prediction:
 
     def each(self, inputs: Inputs, take: Take) -> None:
         """Pass the results to `take`, batch by batch. Raises `ConfigError` and `PathError`."""
+        if self.units:
+            fitted = fitted_of(find_run_folder(self.run)) or {}
+            scales = {value: _scale_of(field, fitted) for value, field in self.units.items()}
+            take = partial(_in_units, scales, take)
         if isinstance(inputs, str):
             self._each_of_split(inputs, take)
             return
@@ -182,6 +188,35 @@ class _Reading:
         message = f"expected {ARRAYS}, got `{self.given}`"
         advice = way or f"the data set `{self.name}` of this run reads no other files"
         return ConfigError(Diagnostic("FC0501", message, Place(str(self.given)), advice=advice))
+
+
+Scale = tuple[Tensor, Tensor]
+"""The mean and the standard deviation of each column of a field: float64 [columns], or [] of a single one."""
+
+
+def _scale_of(name: str, fitted: Mapping[str, Any]) -> Scale:
+    """The scale of a field that the run has standardized. Raises `ConfigError` for another one."""
+    known = {field: one for field, one in fitted.items() if isinstance(one, Mapping) and "std" in one}
+    if name not in known:
+        message = f"the run has no standardized field `{name}`"
+        raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, known, "standardized fields")))
+    mean, std = (torch.tensor(known[name][key], dtype=torch.float64) for key in ("mean", "std"))
+    return (mean, std) if len(mean) > 1 else (mean[0], std[0])
+
+
+def _in_units(scales: Mapping[str, Scale], take: Take, columns: Columns) -> None:
+    """Pass results to `take`, some of them in the units of fields. Raises `ConfigError` for those that have none."""
+    found = dict(columns)
+    for name, (mean, std) in scales.items():
+        values = found.get(name)
+        if not isinstance(values, Tensor) or not values.is_floating_point():
+            message = f"there are no numbers `{name}` among the results"
+            raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, found, "results")))
+        if mean.ndim and values.shape[-1] != len(mean):
+            message = f"`{name}` has the shape {[*values.shape[1:]]}, and its units are those of {len(mean)} columns"
+            raise ConfigError(Diagnostic("FC0502", message))
+        found[name] = (values.double() * std + mean).to(values.dtype)
+    take(found)
 
 
 def names_of_classes(run: str | Path, fields: Sequence[str]) -> list[str]:

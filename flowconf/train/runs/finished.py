@@ -75,6 +75,7 @@ class TrainedRun:
         batch_size: int = 256,
         *,
         fields: Sequence[str] = (),
+        units: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """What the graph gives for `inputs`, tensors [rows, ...] by name, or for a split: `train`, `val` or `test`.
 
@@ -82,13 +83,15 @@ class TrainedRun:
 
         `values` are references to any values of the graph; without them its outputs are given. The rows of a split come
         in their own order; `fields` of its data, such as the targets, are given as well, and so are `row`, its number,
-        and `file`, a list with the file of each. Raises `ConfigError` for inputs that do not fit, and `PathError` for
+        and `file`, a list with the file of each. `units` gives values the units of standardized fields, as in
+        `{"price": "cost"}`. Raises `ConfigError` for inputs that do not fit, and `PathError` for
         an unknown value.
         """
         from flowconf.train.commands.predict import Prediction, check_inputs, predict
 
-        if isinstance(inputs, str | Path) or fields:
-            return Prediction(self.folder, values, texts(fields, "fields"), batch_size=batch_size).gathered(inputs)
+        if isinstance(inputs, str | Path) or fields or units:
+            named = texts(fields, "fields")
+            return Prediction(self.folder, values, named, batch_size=batch_size, units=units).gathered(inputs)
         found = predict(self.graph, check_inputs(self.graph, inputs, values), values, batch_size)
         self.graph.cpu()
         return found
