@@ -14,6 +14,7 @@ import torch
 import flowconf
 from flowconf.cli.main import main
 from flowconf.graph.exchange.eject import ejected
+from flowconf.language import registry
 
 PACKAGES = Path(__file__).parent.parent / "packages"
 
@@ -289,6 +290,58 @@ def test_a_value_inside_is_read_by_a_reference(project):
     assert torch.equal(found["deep"], built.deep(built.a.layer1(image)))
     assert torch.equal(found["first"], built.a.layer1[0](image))
     assert torch.equal(torch.export.export(built, (image,)).module()(image)["deep"], found["deep"])
+
+
+def test_elements_of_a_list_inside_have_numbers(project):
+    """They are read, and taken apart by a step; what follows them does not run."""
+    text = """
+inputs: {words: {shape: [B, T], dtype: int64}}
+flow:
+  a: {through: 'shelf.Encoder(shelf.Settings(depth=3))', take: last}
+  read: {fork: Identity, from: a.layers.1, take: 0}
+  logits: {from: read, through: 'Linear(_, 2)'}
+outputs: {logits: logits, query: a.layers.0.query}
+"""
+    built = flowconf.build(write(text))
+    words = torch.arange(6).view(2, 3)
+    found, inner = built(words), built.module_at("a")
+    first, _ = inner.layers[0](inner.embeddings(words))
+    second, _ = inner.layers[1](first)
+    assert torch.equal(found["query"], inner.layers[0].query(inner.embeddings(words)))
+    assert torch.equal(found["logits"], built.module_at("logits")(second))
+    (code, *_, message, advice) = reported(
+        "{through: shelf.Encoder(shelf.Settings()), take: last}\n  b: {from: a.layers.2, through: Identity}",
+        "words: {shape: [B, T], dtype: int64}",
+    )
+    assert (code, message) == ("FC0141", "`a` has no module `layers.2` inside")
+    assert "`a.layers.1`" in advice
+
+
+PHASES = """
+model:
+  inputs: {words: {shape: [B, 3], dtype: int64}}
+  flow:
+    a: {through: 'shelf.Encoder(shelf.Settings(depth=3))', take: last}
+    logits: Mean(1) >> Linear(8, 4)
+data: {name: listed}
+loss: {label: {fn: cross_entropy, input: logits, target: label}}
+trainer: {epochs: 1, devices: cpu}
+phases: {first: {when: {fraction: 0.5}, freeze: [%s]}}
+"""
+
+
+@pytest.mark.parametrize("path", ["a.layers.0", "a.layers", "a.layers.*.query", "a.layers.2.key.bias", "a.layers.7"])
+def test_elements_of_a_list_inside_are_frozen_by_phases(path, project, monkeypatch):
+    fields = {"words": ((3,), torch.int64, 11), "label": ((), torch.int64, 4)}
+    listed = flowconf.provides(*fields, shapes=lambda **others: fields)(lambda: None)
+    monkeypatch.setitem(registry.datasets.registered, "listed", listed)
+    found = flowconf.check(write(PHASES % path))
+    if path != "a.layers.7":
+        assert found == []
+        return
+    (wrong,) = found
+    assert (wrong.code, wrong.message) == ("FC0405", "`a.layers.7` selects no parameters, so this has no effect")
+    assert (wrong.place.line, wrong.place.column) == (10, 50)
 
 
 def test_only_a_value_inside_cuts_the_module_there(project):

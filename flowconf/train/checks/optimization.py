@@ -16,7 +16,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import rates
 from flowconf.language.sections.selections import Written, written
-from flowconf.language.selectors import first_that_fits, parse
+from flowconf.language.selectors import first_that_fits
 from flowconf.language.training import GroupSection
 from flowconf.report import Label, Place, Reporter, raised_here
 from flowconf.report.origins import Path, dotted
@@ -178,8 +178,8 @@ def _check_selections(config: Config, reach: Reach, reporter: Reporter) -> None:
     found: dict[Path, set[str]] = {}
     for one in written(config.training):
         found[one.where] = reach.select(one.text)
-        frozen = one.where[-2] in ("freeze", "thaw") and parse(one.text).is_path
-        if found[one.where] or frozen or not one.text or _looks_at_modules(one, config, reach):
+        freezes = one.where[-2] in ("freeze", "thaw") and reach.selects_modules(one.text)
+        if found[one.where] or freezes or not one.text or _looks_at_modules(one, config, reach):
             continue
         message = f"`{one.text}` selects no parameters, so this has no effect"
         advice = reach.instead(one.text) or "remove it"
