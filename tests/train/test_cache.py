@@ -512,6 +512,31 @@ def test_rows_that_differ_each_time_are_refused(files, monkeypatch, factory, wor
     assert kept() == []
 
 
+def test_a_data_set_that_takes_the_folder_keeps_its_rows_itself(files, monkeypatch):
+    given = []
+
+    def rows(*, cache: str | None = None):
+        given.append(cache)
+        return Splits(Resident({"image": torch.rand(8, 8), "label": torch.arange(8) % 4}))
+
+    monkeypatch.setitem(registry.datasets.registered, "own", rows)
+    assert main(["check", files.write(OWN)]) == 0
+    made(files, OWN.replace("cache: kept", "cache: kept, evaluate: {other: {cache: elsewhere}, same: {}}"))
+    assert given[-3:] == ["kept", "elsewhere", "kept"]
+    assert kept() == []
+
+
+def test_names_of_files_that_are_no_unicode_are_kept(files):
+    name = os.fsdecode(b"pets/a/caf\xe9.png")
+    shutil.copy("pets/a/0.png", name)
+    made(files, PETS)
+    found = made(files, PETS)
+    assert not found.warnings
+    assert_equal_rows(found, made(files, PETS, "data.cache=null"))
+    places = {place_of_row(split, row)[0] for _, split in found.named() for row in range(len(split))}
+    assert name in places
+
+
 def test_a_data_set_declares_that_its_rows_can_be_kept(files, monkeypatch, capsys):
     assert main(["check", files.write(TINY.replace("synthetic,", "synthetic, cache: kept,"))]) == 2
     out = capsys.readouterr().out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flowconf.language import registry
@@ -32,11 +33,16 @@ def _check_data(config: Config, reporter: Reporter) -> None:
     further = further_sets(config.training)
     written |= {path: (section.name or data.name, section.args) for path, section in further.items()}
     for path, (name, args) in written.items():
-        if data.cache is not None and not getattr(registry.datasets.load(name), "cacheable", False):
+        if data.cache is not None and not _keeps_rows(registry.datasets.load(name)):
             message = f"`cache` does not apply to `{name}`, which does not declare that its rows can be kept"
             reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=_to_keep(name))
         for argument, (message, advice) in refused_paths(registry.datasets.load(name), args).items():
             reporter.error("FC0501", message, at=(*path, argument), advice=advice)
+
+
+def _keeps_rows(factory: Callable[..., Any]) -> bool:
+    """Whether the rows of a data set can be kept, or it keeps them itself."""
+    return getattr(factory, "cacheable", False) or "cache" in inspect.signature(factory).parameters
 
 
 def _to_keep(name: str) -> str:

@@ -83,7 +83,7 @@ class _Places:
 class _Rows(BaseModel):
     """What a file says of a split."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="forbid")
 
     rows: int
     fields: dict[str, tuple[tuple[int, ...], str]]
@@ -94,7 +94,7 @@ class _Rows(BaseModel):
 class _Contents(BaseModel):
     """What a file says of its rows."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="forbid")
 
     recipe: str
     written: int
@@ -106,7 +106,7 @@ class _Contents(BaseModel):
 class _Names(BaseModel):
     """Files that rows come from, which may be many."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="forbid")
 
     sources: list[str | None]
     """Those of the rows of all splits."""
@@ -196,13 +196,13 @@ def _splits_in(file: Path, recipe: str) -> Splits:
         raise _Unusable("is not a regular file")
     try:
         with as_unicode(file) as path, safe_open(path, framework="pt") as opened:
-            contents = _Contents.model_validate_json((opened.metadata() or {})[CONTENTS])
+            contents = _Contents.model_validate(json.loads((opened.metadata() or {})[CONTENTS]))
             if contents.recipe != recipe:
                 raise _Unusable("has other rows")
             if contents.written * 10**9 != state.st_mtime_ns:
                 raise _Unusable("was changed after it was written")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-        names = _Names.model_validate_json(bytes(tensors[NAMES].numpy()))
+        names = _Names.model_validate(json.loads(bytes(tensors[NAMES].numpy())))
         parts = {part: _mapped(part, rows, tensors, names) for part, rows in contents.splits.items()}
         train, held, tested = parts["train"], parts.get("val"), parts.get("test")
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as problem:
@@ -262,7 +262,7 @@ class _Writer:
         said = {part: _said_of(split) for part, split in self.parts.items()}
         written = int(time.time())
         contents = _Contents(recipe=recipe, written=written, fitted=None if fitted is None else {**fitted}, splits=said)
-        while not self._fits(places, {CONTENTS: contents.model_dump_json()}):
+        while not self._fits(places, {CONTENTS: json.dumps(contents.model_dump())}):
             pass
         with _refusing(self.folder):
             self.output.flush()
@@ -279,7 +279,7 @@ class _Writer:
                 places = [place_of_row(split, row) for row in range(len(split))]
                 found[f"{part}//files"] = torch.tensor([numbers.setdefault(file, len(numbers)) for file, _ in places])
                 found[f"{part}//rows"] = torch.tensor([row for _, row in places])
-        text = _Names(sources=list(numbers), read_from=read_from).model_dump_json()
+        text = json.dumps(_Names(sources=list(numbers), read_from=read_from).model_dump())
         return {**found, NAMES: torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)}
 
     def _fits(self, places: Mapping[str, Tensor], texts: Mapping[str, str]) -> bool:

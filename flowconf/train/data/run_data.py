@@ -189,11 +189,14 @@ def _made(
 ) -> Splits:
     """The splits of the data set that is written at a path of the config; `wanted` is the only one that is used."""
     factory = registry.datasets.load(name)
-    args = dict(written)
-    if "seed" in inspect.signature(factory).parameters:
+    args, takes = dict(written), inspect.signature(factory).parameters
+    if "seed" in takes:
         args.setdefault("seed", config.training.seed)
-    if FITTED in inspect.signature(factory).parameters:
+    if FITTED in takes:
         args[FITTED] = fitted
+    if "cache" in takes:  # it keeps its rows itself
+        args.setdefault("cache", config.training.data.cache)
+        cache = None
     origins = config.composition.document.origins
     place = origins.value((*path, "name")) if origins.root.at((*path, "name")) is not None else origins.key(path)
     making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
