@@ -32,13 +32,21 @@ def runs(
             help="Only these runs, by status, config, setting or metric: status=failed, val/accuracy>0.9; repeatable.",
         ),
     ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(
+            "--over",
+            metavar="SETTING",
+            help="The mean and standard deviation of finished runs that differ in this setting alone, such as seed.",
+        ),
+    ] = None,
     form: TextOrJson = "text",
 ) -> None:
     """List runs with their status, the settings in which they differ, and their final metrics."""
     from flowconf.report import json_line, render_text, wants_colour, write_drawn
     from flowconf.train.runs.listing import list_runs, table
 
-    groups, warnings = list_runs(folder, sort, where or [])
+    groups, warnings = list_runs(folder, sort, where or [], over)
     if warnings:
         write_drawn(f"{render_text(warnings, wants_colour())}\n\n", sys.stderr)
     if form == "json":

@@ -131,6 +131,32 @@ def test_runs_are_sorted_by_a_setting(folder):
     assert losses == sorted(losses)
 
 
+def test_runs_are_averaged_over_a_setting(folder, capsys):
+    for rate in (0.001, 0.1):
+        for seed in (0, 1):
+            folder.train(f"optimizer.lr={rate}", f"seed={seed}", "trainer.steps=2")
+    folder.train("optimizer.lr=0.1", "seed=1", "trainer.steps=2")  # the same once more: the newest counts
+    ((one,), _), ((group,), _) = list_runs("runs", "val/loss", over="seed"), list_runs("runs")
+    assert [len(run.averaged) for run in one.runs] == [2, 2]
+    assert one.runs[0].metrics["val/loss"] <= one.runs[1].metrics["val/loss"]
+    for run in one.runs:
+        values = [each.metrics["val/loss"] for each in group.runs if each.folder in run.averaged]
+        assert run.metrics["val/loss"] == pytest.approx(sum(values) / 2)
+        assert run.deviations["val/loss"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    capsys.readouterr()
+    assert main(["runs", "--over", "seed"]) == 0
+    _, header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split() == ["runs", "optimizer.lr", "val/loss", "val/accuracy", "test/loss", "test/accuracy"]
+    assert [row.split()[:2] for row in rows] == [["2", "0.001"], ["2", "0.1"]]
+    assert all(row.count(" ± 0.") == 4 for row in rows)
+    assert main(["runs", "--over", "seed", "--format", "json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(line["runs"]) for line in lines] == [2, 2]
+    assert [line["deviations"].keys() for line in lines] == [line["metrics"].keys() for line in lines]
+    assert main(["runs", "--over", "sed"]) == 2
+    assert "write `seed`" in capsys.readouterr().err
+
+
 def test_runs_that_meet_conditions(folder, capsys):
     folder.train("optimizer.lr=0.001")
     other = folder.train("optimizer.lr=0.1", "trainer.epochs=1")

@@ -48,7 +48,7 @@ def reported(out):
     """The lines that begin a run, and the table at the end, with places for values and folders."""
     first = [line for line in out.splitlines() if re.match(r"run \d+( of \d+)?: ", line)]
     rows = out[out.rindex("\n\n") + 2 :]
-    rows = re.sub(r"runs/tiny/[\d_-]+", "RUN", re.sub(r"\b\d\.\d{4}\b", "N", rows))
+    rows = re.sub(r"runs/tiny/(sweep_)?[\d_-]+", "RUN", re.sub(r"\b\d\.\d{4}\b", "N", rows))
     return first, [" ".join(line.split()) for line in rows.splitlines()]
 
 
@@ -97,6 +97,7 @@ def test_an_interrupted_sweep_lists_what_was_run_and_what_was_not(folder, capsys
         "2 seed=1 interrupted - RUN",
         "- seed=2 not started - -",
         "- seed=3 not started - -",
+        "to resume the sweep: flowconf train --resume RUN",
     ]
     assert [record["status"] for record in records(folder).values()] == ["finished", "interrupted"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.directions import direction_of_best
-from flowconf.report import ConfigError, Diagnostic, Place, RunError, render_text
+from flowconf.report import ConfigError, Diagnostic, Place, RunError, render_text, shown_path
 from flowconf.text import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
@@ -97,6 +97,8 @@ def _sweep(asked: Asked, folder: Path, verbose: bool) -> None:
         begun = read_runs(folder)
         for line in table(begun, planned) if begun else []:
             screen.say(line)
+        if len(begun) < len(planned) or any(run.status == INTERRUPTED for run in begun):
+            screen.say(f"to resume the sweep: flowconf train --resume {shown_path(str(folder))}")
     if any(run.status == INTERRUPTED for run in begun):
         raise KeyboardInterrupt
     failed = [" ".join(run.overrides) for run in begun if run.status == FAILED]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
@@ -57,6 +58,10 @@ class Listed:
     settings: dict[str, Any]
     differs: dict[str, Any] = field(default_factory=dict)
     """The settings that differ between runs of the group."""
+    averaged: list[Path] = field(default_factory=list)
+    """The folders of the runs whose mean this is, if it is one."""
+    deviations: dict[str, float] = field(default_factory=dict)
+    """The standard deviation of each metric between these runs."""
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -80,6 +85,14 @@ class Listed:
 
         `kept` are the weights that it has kept beside the best and last ones, and what they are best of.
         """
+        if self.averaged:
+            return {
+                "config": self.record["config"],
+                "runs": [str(folder) for folder in self.averaged],
+                "differs": self.differs,
+                "metrics": self.record["metrics"],
+                "deviations": self.deviations,
+            }
         from flowconf.graph.weights.kept import described
 
         return {"run": str(self.folder), **self.record, "differs": self.differs, "kept": described(self.folder)}
@@ -94,18 +107,21 @@ class Group:
 
 
 def list_runs(
-    folder: str | Path, sort: str | None = None, where: Sequence[str] = ()
+    folder: str | Path, sort: str | None = None, where: Sequence[str] = (), over: str | None = None
 ) -> tuple[list[Group], list[Diagnostic]]:
     """The runs below `folder` by config, oldest first; and warnings.
 
     `sort` is a metric (best first), or a setting, `status` or `config` (ascending). Each item of `where` is a condition
-    on one of these, such as `status=failed`, `seed!=0` or `val/accuracy>0.9`. Raises `ConfigError` if the folder does
-    not exist, or if no run has the key.
+    on one of these, such as `status=failed`, `seed!=0` or `val/accuracy>0.9`. `over` is a setting, such as `seed`: runs
+    that differ in it alone are listed as one, with the mean of each metric. Raises `ConfigError` if the folder does not
+    exist, or if no run has the key.
     """
     warnings: list[Diagnostic] = []
     runs = [run for file in records_below(Path(folder)) if (run := listed(file, warnings)) is not None]
     for condition in where:
         runs = _matching(runs, condition)
+    if over is not None and runs:
+        runs = _averaged(runs, over)
     if sort is not None and runs:
         runs = _sorted(runs, sort)
     groups: dict[str, list[Listed]] = {}
@@ -114,22 +130,70 @@ def list_runs(
     return [Group(config, compared(found)) for config, found in groups.items()], warnings
 
 
+def _averaged(runs: list[Listed], over: str) -> list[Listed]:
+    """The finished runs, those that differ in the setting `over` alone as one; of equal runs, the newest counts.
+
+    Raises `ConfigError` if no run has the setting.
+    """
+    known = dict.fromkeys(key for run in runs for key in run.settings)
+    if over not in known:
+        place, message = Place(word=f"--over {over}"), f"no run has the setting `{over}`"
+        raise ConfigError(Diagnostic("FC0402", message, place, advice=suggest(over, known, "settings")))
+    sets: dict[str, dict[str, Listed]] = {}
+    for run in sorted(runs, key=lambda run: str(run.record.get("started"))):
+        if run.record["status"] == "finished":
+            rest = {key: value for key, value in run.settings.items() if key != over and not is_ignored(key)}
+            alike = sets.setdefault(inline([run.record["config"], rest]), {})
+            alike[inline(run.settings.get(over))] = run
+    return [_mean([*alike.values()], over) for alike in sets.values()]
+
+
+def _mean(runs: Sequence[Listed], over: str) -> Listed:
+    """Several runs as one, with the means of their metrics, and without the setting `over`."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for name, value in run.record["metrics"].items():
+            found.setdefault(name, []).append(value)
+    record = {**runs[0].record, "metrics": {name: fmean(values) for name, values in found.items()}}
+    settings = {key: value for key, value in runs[0].settings.items() if key != over}
+    deviations = {name: stdev(values) for name, values in found.items() if len(values) > 1}
+    return Listed(runs[0].folder, record, settings, averaged=[run.folder for run in runs], deviations=deviations)
+
+
 def table(group: Group) -> str:
     """The runs of a config as aligned columns."""
     keys = list(dict.fromkeys(key for run in group.runs for key in run.differs))
     metrics = list(dict.fromkeys(name for run in group.runs for name in run.metrics))
+    title = f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})"
+    if group.runs[0].averaged:
+        means = [[str(len(run.averaged)), *_settings(run, keys), *_values(run, metrics)] for run in group.runs]
+        return "\n".join([title, *aligned([["runs", *keys, *metrics], *means])])
     kept = [_steps(kept_steps(run.folder)) for run in group.runs]
     swept = any("sweep" in run.record for run in group.runs)
     keeps = any(steps != "-" for steps in kept)
     rows = [["run", *(["sweep"] if swept else []), "status", "took", *keys, *metrics, *(["kept"] if keeps else [])]]
     for run, steps in zip(group.runs, kept, strict=True):
         sweep = [run.record.get("sweep", "-")] if swept else []
-        settings = [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
-        values = [number(run.metrics[name]) if name in run.metrics else "-" for name in metrics]
-        status = [run.record["status"], _took(run)]
-        rows.append([run.folder.name, *sweep, *status, *settings, *values, *([steps] if keeps else [])])
-    title = f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})"
+        cells = [*_settings(run, keys), *_values(run, metrics), *([steps] if keeps else [])]
+        rows.append([run.folder.name, *sweep, run.record["status"], _took(run), *cells])
     return "\n".join([title, *aligned(rows)])
+
+
+def _settings(run: Listed, keys: Sequence[str]) -> list[str]:
+    """The settings of a run as cells."""
+    return [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
+
+
+def _values(run: Listed, metrics: Sequence[str]) -> list[str]:
+    """The metrics of a run as cells, with their deviations if it is a mean."""
+    cells = []
+    for name in metrics:
+        text = number(run.metrics[name]) if name in run.metrics else "-"
+        if (deviation := run.deviations.get(name)) is not None:
+            decimals = text.partition(".")[2]
+            text += f" ± {deviation:.{len(decimals)}f}" if decimals.isdecimal() else f" ± {number(deviation)}"
+        cells.append(text)
+    return cells
 
 
 def _steps(steps: Sequence[int]) -> str:
