@@ -81,6 +81,18 @@ def test_one_run_has_curves_by_quantity_and_split(graph, shows):
     assert "2 tensors" in tab.locator("pre").first.inner_text()
 
 
+def test_named_splits_are_lines_of_one_chart_and_columns_of_one_table(shows):
+    splits = ("val", "noisy", "test")
+    metrics = {f"{split}/{name}": 0.5 for split in splits for name in ("loss", "loss/label", "words")}
+    curves = {name: {"steps": [10, 20], "values": [0.6, 0.5]} for name in metrics if not name.startswith("test")}
+    curves |= {"train/loss": {"steps": [10, 20], "values": [0.7, 0.6]}, "mine/other": {"steps": [10], "values": [1.0]}}
+    tab = shows(report_page(report(run("first", 1.0, curves=curves, metrics=metrics))))
+    assert tab.locator("table.results th").all_text_contents() == ["best weights", "val", "noisy", "test"]
+    assert tab.locator("table.results td:first-child").all_text_contents() == ["loss", "loss/label", "words"]
+    assert tab.locator("figcaption").all_text_contents() == ["loss", "words", "loss/label", "mine/other"]
+    assert labels(tab) == ["step", "train", "val", "noisy"]
+
+
 def test_curves_are_filtered_and_follow_the_axis(shows):
     tab = shows(report_page(report(run("first", 1.0))))
     tab.get_by_label("filter curves").fill("acc")

@@ -5,26 +5,29 @@ import { colourOf, variable } from "./colours.js";
 import { figure } from "./numbers.js";
 
 const DASHES = { train: [5, 4], val: [], test: [1, 4] };
+const OTHER_DASHES = [[9, 3], [9, 3, 2, 3], [3, 2], [14, 4]];
 const HEIGHT = 230, MOST_IN_LEGEND = 12, NEAR = 24;
 
-/** The splits that some curves of runs are of. */
+/** The splits of the data that runs have values of: those with a loss, the training first and the test last. */
 export function splitsOf(runs) {
-  const found = new Set(runs.flatMap((run) => Object.keys(run.curves).map((name) => name.split("/")[0])));
-  return Object.keys(DASHES).filter((split) => found.has(split));
+  const parts = runs.flatMap((run) => [...Object.keys(run.curves), ...Object.keys(run.metrics)]).map((name) => name.split("/"));
+  const names = new Set(parts.filter(([split, ...rest]) => rest.join("/") === "loss" || (split in DASHES && rest.length)).map(([split]) => split));
+  const others = [...names].filter((name) => !(name in DASHES));
+  return ["train", "val", ...others, "test"].filter((split) => names.has(split));
 }
 
 /** The quantities of some runs: what is behind the split (`val/loss` -> `loss`), with their curves, of one split or all. */
 export function quantities(runs, chosen = "") {
-  const found = new Map();
+  const found = new Map(), splits = splitsOf(runs), others = splits.filter((split) => !(split in DASHES));
   for (const [number, run] of runs.entries()) {
     if (run.hidden) continue;
     for (const [name, curve] of Object.entries(run.curves)) {
       const [split, ...rest] = name.split("/");
-      const isSplit = rest.length > 0 && split in DASHES;
+      const isSplit = rest.length > 0 && splits.includes(split);
       if (isSplit && chosen && split !== chosen) continue;
       const key = isSplit ? rest.join("/") : name;
       if (!found.has(key)) found.set(key, []);
-      found.get(key).push({ run, number, name, split: isSplit ? split : "", ...curve });
+      found.get(key).push({ run, number, name, split: isSplit ? split : "", other: others.indexOf(split), ...curve });
     }
   }
   return found;
@@ -72,9 +75,9 @@ export function chartOf(title, label) {
   function lineOf(curve, look) {
     return {
       label: printable(label(curve)),
-      stroke: look.many ? colourOf(curve.number) : variable(`--curve${1 + Math.max(0, Object.keys(DASHES).indexOf(curve.split))}`),
+      stroke: colourOf(look.many ? curve.number : curve.other < 0 ? Math.max(0, Object.keys(DASHES).indexOf(curve.split)) : Object.keys(DASHES).length + curve.other),
       width: curve.split === "train" ? 1.2 : 2,
-      dash: curve.split === "test" ? undefined : DASHES[curve.split],
+      dash: curve.split === "test" ? undefined : DASHES[curve.split] ?? OTHER_DASHES[curve.other % OTHER_DASHES.length],
       spanGaps: true,
       points: { show: pointsOf(curve), size: curve.split === "test" ? 9 : 5 },
       value: (_, value) => (value === null || value === undefined ? "" : figure(value)),

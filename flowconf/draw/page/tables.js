@@ -1,12 +1,20 @@
 // Tables of runs: what they were set to, how they went, and their parts.
 
 import { colourOf, letterOf } from "./colours.js";
+import { splitsOf } from "./curves.js";
 import { make } from "./dom.js";
 
-/** The best values of one run. */
+/** The values of one run with its best weights: a row for each quantity, and a column for each split. */
 export function results(run) {
-  const rows = Object.entries(run.metrics).map(([name, value]) => [name, figure(value)]);
-  return table(["", "best"], [["status", run.status], ...rows], "results");
+  const splits = splitsOf([run]).filter((split) => `${split}/loss` in run.metrics);
+  const rows = new Map();
+  for (const [name, value] of Object.entries(run.metrics)) {
+    const [first, ...rest] = name.split("/"), column = splits.indexOf(first);
+    const key = column < 0 ? name : rest.join("/");
+    if (!rows.has(key)) rows.set(key, [key, ...splits.map(() => "")]);
+    rows.get(key)[1 + Math.max(0, column)] = figure(value);
+  }
+  return rows.size ? table(["best weights", ...splits], [...rows.values()], "results") : make("p", { class: "muted" }, "Nothing has been evaluated.");
 }
 
 /**
