@@ -30,6 +30,8 @@ export function quantities(runs, chosen = "") {
       found.get(key).push({ run, number, name, split: isSplit ? split : "", other: others.indexOf(split), ...curve });
     }
   }
+  const place = (curve) => splits.indexOf(curve.split);
+  for (const curves of found.values()) curves.sort((a, b) => a.number - b.number || place(a) - place(b));
   return found;
 }
 
