@@ -47,8 +47,12 @@ def report(
 def _folders(run: str) -> list[Path]:
     """The run folder that is meant, or those of the runs of a sweep. Raises `ConfigError` if there is none."""
     from flowconf.graph.weights.sources import find_run_folder
+    from flowconf.report import ConfigError, Diagnostic, Place, shown_path
     from flowconf.train.runs.sweeps import is_sweep, read_runs
 
     if not is_sweep(run):
         return [find_run_folder(run)]
-    return [find_run_folder(one.folder) for one in read_runs(Path(run)) if one.folder and Path(one.folder).is_dir()]
+    found = [find_run_folder(one.folder) for one in read_runs(Path(run)) if one.folder and Path(one.folder).is_dir()]
+    if not found:
+        raise ConfigError(Diagnostic("FC0301", f"the sweep {shown_path(run)} has no runs yet", Place(run)))
+    return found

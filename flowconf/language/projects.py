@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
@@ -18,7 +19,16 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, raised_here, read_from, shown_path
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    Place,
+    raised_here,
+    read_from,
+    shell_word,
+    shown_path,
+)
 from flowconf.text import read
 
 PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
@@ -158,10 +168,9 @@ def _withhold(start: Path, project: Path) -> Iterator[Diagnostic]:
 
 
 def _way(project: Path) -> str:
-    folder = shown_path(str(project.parent))
     if _trust.below is not None:
-        return f"if you trust it, start the server with `flowconf lsp --trust {project.parent}`"
-    return f"if you trust it, add `--trust` (in Python `trust=True`), or `cd {folder}`"
+        return f"if you trust it, start the server with `flowconf lsp --trust {shlex.quote(str(project.parent))}`"
+    return f"if you trust it, add `--trust` (in Python `trust=True`), or `cd {shell_word(str(project.parent))}`"
 
 
 def _import_listed(project: Path) -> None:

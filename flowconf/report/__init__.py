@@ -18,7 +18,7 @@ from flowconf.report.errors import (
 )
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
-from flowconf.report.places import NOWHERE, Place, read_from, shown_path
+from flowconf.report.places import NOWHERE, Place, read_from, shell_word, shown_path
 from flowconf.report.raised import is_own_file, raised_at, raised_here
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
@@ -80,6 +80,7 @@ __all__ = [
     "render_plain",
     "render_text",
     "safe_streams",
+    "shell_word",
     "shown_path",
     "suggest",
     "texts",

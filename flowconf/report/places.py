@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -56,6 +57,12 @@ def read_from(folder: str) -> Iterator[None]:
         yield
     finally:
         _reader.reset(before)
+
+
+def shell_word(file: str) -> str:
+    """A path as `shown_path` shows it, quoted for a command that is copied into a shell."""
+    shown = shown_path(file)
+    return shlex.quote(f"./{shown}" if shown.startswith("-") else shown)
 
 
 def shown_path(file: str) -> str:

@@ -383,8 +383,8 @@ class _Composer:
 def _remove(made: Sequence[File]) -> None:
     """Remove the folders that were made for a sweep that was refused, innermost first, unless there is more in them."""
     with suppress(OSError):
-        (made[0] / SWEEP).unlink()
         for folder in made:
+            (folder / SWEEP).unlink(missing_ok=True)
             folder.rmdir()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
 from flowconf.language.training import evaluated_on
-from flowconf.report import Diagnostic, RunError, render_text, shown_path
+from flowconf.report import Diagnostic, RunError, render_text, shell_word
 from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
 from flowconf.train.job import Job
@@ -314,7 +314,7 @@ def refuse_data(job: Job, feed: Feed, loss: float) -> None:
 
 def advice_on_nan(run: Run) -> str:
     """Advice for values that are not finite."""
-    search = f"flowconf train --resume {shown_path(str(run.folder))} trainer.find_nan=true"
+    search = f"flowconf train --resume {shell_word(str(run.folder))} trainer.find_nan=true"
     return f"lower `optimizer.lr`, limit the gradient with `trainer.clip`; `{search}` tells where they come from"
 
 

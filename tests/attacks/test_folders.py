@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -136,14 +139,150 @@ def test_links_that_take_the_place_of_files_are_replaced(folder, run):
 
 
 def test_only_its_own_leftovers_are_removed(folder, run):
-    others = folder.path / "others"
-    shutil.move(run / "checkpoints", others)
-    (run / "checkpoints").symlink_to(others)
     for name in (".notes.tmp", ".last.safetensors.123.tmp"):
-        (others / name).write_text("")
+        (run / "checkpoints" / name).write_text("")
     assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 0
-    assert (others / ".notes.tmp").exists()
-    assert not (others / ".last.safetensors.123.tmp").exists()
+    assert (run / "checkpoints/.notes.tmp").exists()
+    assert not (run / "checkpoints/.last.safetensors.123.tmp").exists()
+
+
+def digests(place):
+    return {path: path.read_bytes() if path.is_file() else b"" for path in sorted(place.rglob("*"))}
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "images/seen", "profile"])
+def test_a_folder_in_a_run_that_is_a_link_is_not_written(folder, run, capsys, name):
+    others = folder.path / "others"
+    (run / name).mkdir(parents=True, exist_ok=True)
+    shutil.move(run / name, others)
+    (run / name).symlink_to(others)
+    before = digests(folder.path)
+    assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 1
+    assert f"error[FC0702]: `{name}` is a link" in capsys.readouterr().err
+    assert main(["profile", str(run)]) == 1
+    assert digests(folder.path) == before
+
+
+def test_a_link_in_the_place_of_a_temporary_file_is_replaced(folder, run):
+    """A run folder may have links under every name that its files may have before they take their place."""
+    for name in ("run.json", "config.yaml", "report.html", "checkpoints/last.safetensors"):
+        file = run / name
+        file.with_name(f".{file.name}.{os.getpid()}.tmp").symlink_to(Path("outside").absolute())
+    assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 0
+    assert (folder.path / "outside").read_text() == "a line\n" * 1000
+
+
+@pytest.fixture
+def sweep(folder, run, capsys):
+    """A sweep of one run that has not finished, and a file outside of its folder."""
+    made = run.parent / "sweep"
+    made.mkdir()
+    record = {"config": str(Path("tiny.yaml").absolute()), "overrides": ["seed=0"], "folder": str(folder.path)}
+    (made / "sweep.json").write_text(json.dumps(record))
+    (made / "runs.jsonl").write_text("")
+    return made
+
+
+def test_the_runs_of_a_sweep_are_not_written_through_a_link(folder, sweep, capsys):
+    a_link(sweep / "runs.jsonl")
+    assert main(["train", "--resume", str(sweep)]) != 0
+    assert (folder.path / "outside").read_text() == "a line\n" * 1000
+
+
+@pytest.mark.parametrize("change", [a_pipe, a_device, a_folder, larger_than_the_memory])
+@pytest.mark.parametrize("name", ["sweep.json", "runs.jsonl"])
+def test_a_file_of_a_sweep_that_is_not_what_it_seems(sweep, capsys, name, change):
+    change(sweep / name)
+    for command in (["train", "--resume", str(sweep)], ["report", str(sweep)], ["runs"]):
+        main(command)
+        err = capsys.readouterr().err
+        assert "FULL_TRACE" not in err, err
+
+
+def test_a_sweep_that_cannot_go_on_is_refused(sweep, run, capsys):
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("lr: 0.01", "lr: 0.02"))
+    line = {"number": 1, "overrides": ["seed=0"], "best": "val/accuracy", "mode": "max", "status": ""}
+    (sweep / "runs.jsonl").write_text(json.dumps({**line, "folder": str(run.absolute())}) + "\n")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    before = digests(run)
+    assert main(["train", "--resume", str(sweep)]) == 2
+    assert "error[FC0702]: `optimizer.lr` has changed since the run" in capsys.readouterr().err
+    assert digests(run) == before
+
+
+@pytest.mark.parametrize("change", [a_pipe, a_device, larger_than_the_memory])
+@pytest.mark.parametrize("name", ["weights.txt", "origins.json", "predictions.json", "resources.jsonl"])
+def test_a_report_of_files_that_are_not_what_they_seem(run, capsys, name, change):
+    (run / name).touch()
+    change(run / name)
+    assert main(["report", str(run)]) == 0
+
+
+def test_a_report_without_times(run):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({key: record[key] for key in ("config", "status", "metrics")}))
+    assert main(["report", str(run)]) == 0
+
+
+def test_what_is_no_weights_is_not_published(folder, run, capsys):
+    (run / "checkpoints/best.safetensors").unlink()
+    (run / "checkpoints/best.safetensors").symlink_to(Path("outside").absolute())
+    assert main(["push", str(run), "me/model", "--dry-run", "made"]) == 2
+    assert not (folder.path / "made").exists()
+
+
+DATA = {
+    "images": "{name: idx, folder: %s}",
+    "a table": "{name: table, train: %s, fields: {image: {columns: a}, label: {columns: b}}}",
+    "a pattern": "{name: table, train: '*.csv', fields: {image: {columns: a}, label: {columns: b}}}",
+    "arrays": "{name: arrays, train: %s}",
+}
+
+
+@pytest.mark.parametrize("data", DATA.values(), ids=DATA)
+def test_data_that_are_a_pipe_or_a_device(folder, capsys, data):
+    os.mkfifo("pipe.csv")
+    for file in ("pipe.csv", "/dev/zero"):
+        text = "\n".join(
+            f"data: {data.replace('%s', file)}" if line[:5] == "data:" else line for line in TINY.split("\n")
+        )
+        for command in ("check", "train"):
+            assert main([command, folder.write(text)]) == 2
+            assert "is neither a file nor a folder" in "".join(capsys.readouterr())
+
+
+def test_an_image_that_is_a_pipe(folder):
+    pytest.importorskip("PIL.Image")
+    from flowconf.train.data.decoding import examine
+
+    os.mkfifo("a.png")
+    assert examine(Path("a.png")) == "is not a regular file"
+
+
+NAME = "it's; touch proof #"
+
+
+def test_a_command_that_is_printed_can_be_copied(folder, run, capsys):
+    """The name of a folder that someone else made is a word in a command, not a part of it."""
+    from flowconf.report import shell_word
+
+    assert shell_word("-o") == "./-o"
+    project = folder.path / NAME
+    project.mkdir()
+    (project / "pyproject.toml").write_text("[tool.flowconf]\nmodules = ['not_there']\n")
+    (project / "tiny.yaml").write_text(TINY)
+    assert main(["check", str(project / "tiny.yaml")]) == 0
+    copied = re.search(r"`(cd .*)`\n", capsys.readouterr().out)
+    assert copied is not None
+    assert shlex.split(copied[1]) == ["cd", NAME]
+    other = run.with_name(NAME)
+    run.rename(other)
+    assert main(["train", "--resume", str(other), "trainer.epochs=3", "optimizer.lr=1e38", "trainer.log_every=1"]) == 1
+    copied = re.search(r"`(flowconf train --resume .*) trainer.find_nan=true`", capsys.readouterr().err)
+    assert copied is not None
+    assert shlex.split(copied[1]) == ["flowconf", "train", "--resume", str(other)]
 
 
 def test_a_folder_whose_name_is_not_unicode(tmp_path, monkeypatch, capsys):

@@ -29,8 +29,9 @@ BUFFER = 1 << 20
 def write_atomically(file: Path, *parts: bytes | memoryview) -> None:
     """Replace `file` by the concatenation of `parts`. Raises `OSError`, and then leaves the earlier file unchanged."""
     temporary = file.with_name(temporary_name(file.name, str(os.getpid())))
+    temporary.unlink(missing_ok=True)  # of a killed process, or a link to another file
     try:
-        with temporary.open("wb", BUFFER) as stream:
+        with temporary.open("xb", BUFFER) as stream:
             stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())

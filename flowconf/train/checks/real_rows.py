@@ -18,7 +18,7 @@ from flowconf.language.config import Config
 from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.report import FlowconfError
 from flowconf.train.data.collate import Batch
-from flowconf.train.data.declarations import matching
+from flowconf.train.data.declarations import matching, refused_paths
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Split, Splits
 from flowconf.train.data.streams import RowStream, batch_of
@@ -90,7 +90,7 @@ class RealRows:
 def _are_quick(factory: Callable[..., Any], args: Mapping[str, Any]) -> bool:
     """Whether a data set reads files, which it declares, and these are small."""
     declared = [args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)]
-    return bool(declared) and sum(_bytes(path) for path in declared) <= QUICK
+    return bool(declared) and not refused_paths(factory, args) and sum(_bytes(path) for path in declared) <= QUICK
 
 
 def _bytes(path: str) -> float:

@@ -20,6 +20,7 @@ from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
 from flowconf.train.runs.loading import walk_run
+from flowconf.train.runs.lock import refuse_links
 from flowconf.train.runs.resume import in_its_folder
 
 
@@ -44,6 +45,8 @@ def profile(
     section = before.profile or ProfileSection(wait=0)
     trainer = before.model_copy(update={"profile": section, "epochs": None, "steps": section.end})
     config = replace(config, training=config.training.model_copy(update={"trainer": trainer}))
+    if run is not None and output is None:
+        refuse_links(run)
     folder = (output or (run or Path(trainer.runs) / config_file(config).stem) / FOLDER).absolute()
     with in_its_folder(run) if run is not None else nullcontext():
         job = prepare(config, Path(trainer.runs), walk.inference, weights=False)

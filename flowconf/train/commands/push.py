@@ -12,6 +12,7 @@ from flowconf.draw.mermaid import mermaid
 from flowconf.draw.secrets import with_references
 from flowconf.graph.facts import facts_of
 from flowconf.graph.weights import hub
+from flowconf.graph.weights.reading import check_whole
 from flowconf.graph.weights.sources import CONFIG, known_record, weights_of
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, shown_path
 from flowconf.train.checks import road
@@ -46,6 +47,7 @@ def _write(run: Path, repo: str, folder: Path) -> None:
     if not weights.is_file():
         message = f"the run {shown_path(str(run))} has no weights"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(run))))
+    check_whole(weights, Place(str(weights)))
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(weights, folder / WEIGHTS)
     shutil.copyfile(run / CONFIG, folder / CONFIG)

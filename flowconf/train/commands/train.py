@@ -26,6 +26,7 @@ from flowconf.report import (
     RunError,
     printable_lines,
     render_text,
+    shell_word,
     shown_path,
 )
 from flowconf.report.origins import Origins, dotted
@@ -251,11 +252,11 @@ def _new_run(job: Job, runs: Path, sweep: str, session: Session) -> Run:
     run.prunes = session.prunes
     try:
         run.open(job.config.training.trainer.tensorboard)
-    except RunError:
+        _note(run.folder)
+        session.opened(run.folder)
+    except BaseException:
         run.end("failed")
         raise
-    _note(run.folder)
-    session.opened(run.folder)
     return run
 
 
@@ -311,7 +312,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
         if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
             launch.note_end(launch.INTERRUPTED)
             _end(run, "interrupted", screen)
-            screen.say(f"interrupted; to resume: flowconf train --resume {shown_path(str(run.folder))}")
+            screen.say(f"interrupted; to resume: flowconf train --resume {shell_word(str(run.folder))}")
             raise KeyboardInterrupt from problem
         failure.add_notes(problem, job)
         if run is not None:

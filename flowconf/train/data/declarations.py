@@ -82,10 +82,14 @@ def _refusal_of(path: str) -> tuple[str, str | None] | None:
     try:
         if Path(path).is_dir():
             os.scandir(path).close()
-        elif Path(path).exists():
-            Path(path).open("rb").close()
-        elif not matching(path):
+            return None
+        files = [Path(path)] if Path(path).exists() else matching(path)
+        if not files:
             return f"there is no file or folder `{path}`", "data paths are relative to the current folder"
+        for file in files:
+            if not file.is_file():
+                return f"`{file}` is neither a file nor a folder", "write a file: it is read more than once"
+        files[0].open("rb").close()
     except OSError as problem:
         return f"`{path}` cannot be read: {why_not(problem)}", None
     return None
@@ -126,6 +130,8 @@ def _said(what: str, factory: Callable[..., Any], args: Mapping[str, Any], of_pr
     says = getattr(factory, what, None)
     if not callable(says):
         return {} if says is None else says
+    if refused_paths(factory, args):
+        return {}  # they are reported by `check_machine`
     try:
         return says(**with_defaults(factory, args))
     except FlowconfError:

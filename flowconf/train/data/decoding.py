@@ -151,6 +151,8 @@ def _readable(file: Path) -> Iterator[None]:
     """A block that reads an image file, whose exceptions become a `Flaw`."""
     from PIL import UnidentifiedImageError
 
+    if file.exists() and not file.is_file():
+        raise Flaw("is not a regular file")
     try:
         yield
     except Flaw:

@@ -24,6 +24,7 @@ from flowconf.draw.levels import picture
 from flowconf.draw.secrets import with_references
 from flowconf.draw.svg import write
 from flowconf.graph.tracing import Trail
+from flowconf.graph.weights.files import write_atomically
 from flowconf.language.training import ProfileSection
 from flowconf.report import MachineError, shown_path
 from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
@@ -99,6 +100,7 @@ class Profiler:
         if self.left:  # the run ended before the last step to profile
             return
         self.folder.mkdir(exist_ok=True)
+        (self.folder / TRACE).unlink(missing_ok=True)  # it may be a link to another file
         found.export_chrome_trace(str(self.folder / TRACE))
         label = self.job.config.model.label
         events = found.events()  # type: ignore[no-untyped-call]
@@ -113,8 +115,8 @@ class Profiler:
 
 def leave(report: Profile, job: Job, folder: Path) -> None:
     """Write the numbers and the table of a profile, and a picture of the graph coloured by share of time."""
-    (folder / NUMBERS).write_text(json.dumps(report.as_data(), indent=1) + "\n", encoding="utf-8")
-    (folder / TABLE).write_text(report.table() + "\n", encoding="utf-8")
+    write_atomically(folder / NUMBERS, f"{json.dumps(report.as_data(), indent=1)}\n".encode())
+    write_atomically(folder / TABLE, f"{report.table()}\n".encode())
     shown = with_references(picture(job.config.model), job.config.origins)
     drawing = dot(shown, heat=heat_of(report.as_data()))
     write(drawing, folder / "graph.dot")

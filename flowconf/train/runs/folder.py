@@ -24,10 +24,11 @@ from typing import Any, TextIO
 
 from flowconf.graph.weights.files import sync_folder, temporary_name, write_atomically
 from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, known_record
-from flowconf.report import Diagnostic, Place, RunError, shown_path, why_not
+from flowconf.report import Diagnostic, Place, RunError, shell_word, shown_path, why_not
 from flowconf.text.write import dump
 from flowconf.train.runs import lock
 from flowconf.train.runs.environment import environment
+from flowconf.train.runs.log_reader import no_link
 from flowconf.train.runs.loggers import Aside
 from flowconf.train.runs.media import NO_MEDIA, Media
 from flowconf.train.runs.repository import git_state
@@ -145,7 +146,7 @@ class Run:
         """Note what training takes at one step. Loggers do not get it."""
         with self._writing():
             if self._resources is None:
-                log = open(self.folder / RESOURCES, "a", encoding="utf-8", opener=_no_link)  # noqa: SIM115
+                log = open(self.folder / RESOURCES, "a", encoding="utf-8", opener=no_link)  # noqa: SIM115
                 self._resources = log
             self._resources.write(json.dumps({"step": step, **found}) + "\n")
 
@@ -279,7 +280,7 @@ class Run:
         except OSError as problem:
             message = f"cannot write into the run folder: {why_not(problem)}"
             full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-            command = f"flowconf train --resume {shown_path(str(self.folder))}"
+            command = f"flowconf train --resume {shell_word(str(self.folder))}"
             advice = f"{'free some space' if full else 'make the folder writable'}; to resume: {command}"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice)) from problem
 
@@ -371,11 +372,6 @@ def reopen_run(folder: Path, overrides: Sequence[str], document: Mapping[str, An
     resumed = [*record.get("resumed", []), {"time": _now(), "overrides": list(overrides)}]
     record.update(status="running", ended=None, resumed=resumed, host=platform.node())
     return Run(folder, record, document)
-
-
-def _no_link(file: str, flags: int) -> int:
-    """Open a file that is no link to another one. Raises `OSError`."""
-    return os.open(file, flags | os.O_NOFOLLOW, 0o666)
 
 
 def whole_lines(file: Path, size: int) -> int:

@@ -51,7 +51,7 @@ def fitted_of(folder: Path) -> Mapping[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ConfigError(Diagnostic("FC0501", f"`{file}` is damaged: {problem}", Place(str(file)))) from None
     if not isinstance(found, dict):
         raise ConfigError(Diagnostic("FC0501", f"`{file}` is damaged: it must be an object", Place(str(file))))

@@ -12,6 +12,8 @@ from flowconf.report import Diagnostic, Place, RunError, shown_path
 
 LINES = "metrics.jsonl"
 """The locked file."""
+WRITTEN = ("checkpoints", "images", "profile")
+"""The folders in a run in which files are written."""
 MOMENT = 0.05
 """Seconds to wait before retrying, longer than `is_held` holds its lock."""
 
@@ -22,8 +24,9 @@ _locks: set[int] = set()
 def take(folder: Path) -> TextIO:
     """Lock a run, and open its log for writing.
 
-    Raises `RunError` if another process holds the lock, or if the log leads out of the folder or to a pipe.
+    Raises `RunError` if another process holds the lock, or if the log or a folder in the run leads out of it.
     """
+    refuse_links(folder)
     if not _is_own(folder / LINES):
         message = f"`{LINES}` is not a regular file, so the run cannot be resumed"
         raise RunError(Diagnostic("FC0702", message, Place(str(folder / LINES)), advice="remove it"))
@@ -35,6 +38,16 @@ def take(folder: Path) -> TextIO:
             raise _held(folder)
     _locks.add(lines.fileno())
     return lines
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise `RunError` if a folder in a run is a link: what is written there would be outside of the run."""
+    inside = (Path(at, name) for top in WRITTEN for at, names, _ in os.walk(folder / top) for name in names)
+    for one in (*(folder / name for name in WRITTEN), *inside):
+        if one.is_symlink():
+            message = f"`{one.relative_to(folder)}` is a link, and nothing is written outside of a run folder"
+            advice = "replace it with the folder that it leads to"
+            raise RunError(Diagnostic("FC0702", message, Place(str(one)), advice=advice))
 
 
 def release(lines: TextIO) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -14,6 +15,8 @@ SLICE = 1 << 18
 REMEMBERED = 256
 SAMPLES, SAMPLED = 300, 1024
 """How many places of a log `sampled` looks at, and how many bytes at each."""
+LARGEST = 1 << 30
+"""The bytes of a file that is read at once."""
 LARGEST_STEP = 1 << 53
 """Above it, JavaScript does not tell two whole numbers apart."""
 
@@ -104,6 +107,22 @@ def _parsed(line: str) -> object:
         return json.loads(line)
     except (ValueError, RecursionError):
         return None
+
+
+def text_of(file: Path) -> str:
+    """The text of a file of a run or sweep that is no link, pipe or device. Raises `OSError`, also if it is too large.
+
+    Bytes that are not UTF-8 are replaced.
+    """
+    with open_regular(file) as opened:
+        if os.fstat(opened.fileno()).st_size > LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(file))
+        return opened.read().decode("utf-8", errors="replace")
+
+
+def no_link(file: str, flags: int) -> int:
+    """An `opener` of a file that is no link to another one. Raises `OSError`."""
+    return os.open(file, flags | os.O_NOFOLLOW, 0o666)
 
 
 def open_regular(file: Path) -> BinaryIO:

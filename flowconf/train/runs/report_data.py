@@ -16,7 +16,7 @@ from flowconf.text.write import inline
 from flowconf.train.runs.curves import Logged
 from flowconf.train.runs.listing import Listed, compared, listed
 from flowconf.train.runs.lock import LINES
-from flowconf.train.runs.log_reader import open_regular
+from flowconf.train.runs.log_reader import text_of
 from flowconf.train.runs.predictions import read_predictions
 from flowconf.train.runs.statistic_overlays import overlays_of
 
@@ -114,7 +114,7 @@ def _facts(run: Listed) -> list[tuple[str, str]]:
     found = [("config", shown_path(str(record["config"]))), ("status", str(record["status"]))]
     found += [("with", " ".join(map(str, record["overrides"])))] if record.get("overrides") else []
     found += [
-        ("started", str(record["started"])[:19].replace("T", " ")),
+        ("started", str(record.get("started") or "")[:19].replace("T", " ")),
         ("took", _took(record)),
         ("seed", str(record.get("seed", ""))),
     ]
@@ -192,7 +192,6 @@ def _text(values: Mapping[str, Any], key: str) -> str:
 def _read(file: Path) -> str:
     """The text of a file of a run; empty if it has none. A link is not followed: it may lead to any file."""
     try:
-        with open_regular(file) as opened:
-            return opened.read().decode("utf-8", errors="replace")
+        return text_of(file)
     except OSError:
         return ""

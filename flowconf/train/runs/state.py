@@ -28,7 +28,7 @@ from flowconf.graph.weights.reading import TensorFile, broken, check_whole, open
 from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST, NOT_A_WEIGHT
 from flowconf.language.resolve.reserved_names import STATE
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shown_path, why_not
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shell_word, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
 from flowconf.train.optim.state import FEW, note_on, packed, restore_state, state_of, unpacked
@@ -159,7 +159,7 @@ def not_saved(file: Path, step: int, problem: OSError) -> RunError:
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
     first = "make room" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written"
     then = "start again" if before is None else f"go on from step {before:,}"
-    advice = f"{first}, then {then}: flowconf train --resume {shown_path(str(file.parents[1]))}"
+    advice = f"{first}, then {then}: flowconf train --resume {shell_word(str(file.parents[1]))}"
     return RunError(Diagnostic("FC0702", message, Place(str(last)), advice=advice))
 
 

@@ -20,12 +20,13 @@ from typing import Any
 from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG, record
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, json_line, shown_path
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, json_line, shown_path, why_not
 from flowconf.report.columns import aligned
 from flowconf.text import read
 from flowconf.text.write import dump
 from flowconf.train.runs.listing import DIED, flat, has_died, is_ignored
 from flowconf.train.runs.lock import LINES as METRICS
+from flowconf.train.runs.log_reader import no_link, text_of
 from flowconf.train.runs.resume import portable
 from flowconf.train.screen import number
 
@@ -57,7 +58,7 @@ def asked_for(sweep: Path) -> Asked:
     """The command of a sweep. Raises `ConfigError` if its record cannot be read."""
     file = sweep / SWEEP
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(text_of(file))
         texts = [found["config"], found["folder"], *found["overrides"]]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a text is expected")
@@ -97,7 +98,7 @@ class SweepRun:
         """Append what is known to the file of the sweep."""
         self.folder, self.status = None if folder is None else str(Path(folder).absolute()), status
         sweep.mkdir(parents=True, exist_ok=True)
-        with (sweep / LINES).open("ab+") as lines:
+        with open(sweep / LINES, "ab+", opener=no_link) as lines:
             torn = lines.tell() and lines.seek(-1, os.SEEK_END) >= 0 and lines.read(1) != b"\n"
             lines.write(("\n" * torn + json_line(asdict(self)) + "\n").encode())
             lines.flush()
@@ -113,7 +114,7 @@ class SweepRun:
     def evaluations(self) -> list[float]:
         """The value that is monitored at each evaluation in the log of the run."""
         try:
-            lines = (Path(str(self.folder)) / METRICS).read_text(encoding="utf-8").splitlines()
+            lines = text_of(Path(str(self.folder)) / METRICS).splitlines()
         except OSError:
             return []
         values = [found.get(self.best) for found in map(_data, lines) if found is not None]
@@ -123,12 +124,17 @@ class SweepRun:
 def read_runs(sweep: Path) -> list[SweepRun]:
     """The runs of a sweep that have begun, by number, with their status from their records.
 
-    A line that was torn by a crash is passed over: its run has not begun.
+    A line that was torn by a crash is passed over: its run has not begun. Raises `ConfigError` if the file cannot be
+    read.
     """
+    file = sweep / LINES
     try:
-        lines = (sweep / LINES).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        lines = text_of(file).splitlines()
+    except FileNotFoundError:
         return []
+    except OSError as problem:
+        message = f"the runs of the sweep in `{shown_path(str(file))}` cannot be read: {why_not(problem)}"
+        raise ConfigError(Diagnostic("FC0301", message, Place(str(file)))) from None
     last = {run.number: run for run in map(_run, lines) if run is not None}
     for run in last.values():
         known = record(Path(run.folder)) if run.folder else {}

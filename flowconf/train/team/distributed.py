@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, shown_path
+from flowconf.report import ConfigError, shell_word
 from flowconf.train.objective.terms import Average, Term
 from flowconf.train.precision import pick_devices
 from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
@@ -336,7 +336,7 @@ def _command() -> str | None:
     """The command that resumes the run of this team; None if it has none yet."""
     if _lasting is None or not _lasting.check(["flowconf/run"]):
         return None
-    return f"flowconf train --resume {shown_path(_lasting.get('flowconf/run').decode())}"
+    return f"flowconf train --resume {shell_word(_lasting.get('flowconf/run').decode())}"
 
 
 def speaks_first() -> bool:

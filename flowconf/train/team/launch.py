@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from flowconf.language import projects
 from flowconf.language.config import Config
-from flowconf.report import ConfigError, Diagnostic, RunError, shown_path
+from flowconf.report import ConfigError, Diagnostic, RunError, shell_word
 from flowconf.train.checks.road import Walk
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _failed(failure: ChildFailedError, folder: Path) -> TeamFailedError:
     how = f"was killed by {first.signal_name()}" if first.exitcode < 0 else f"exited with code {first.exitcode}"
     advice = None
     if (folder / RUN).is_file():
-        run = shown_path((folder / RUN).read_text(encoding="utf-8"))
+        run = shell_word((folder / RUN).read_text(encoding="utf-8"))
         advice = f"to resume: flowconf train --resume {run}"
     return TeamFailedError(Diagnostic("FC0702", f"the process of rank {rank} {how}", advice=advice))
 
