@@ -512,6 +512,17 @@ def test_rows_that_differ_each_time_are_refused(files, monkeypatch, factory, wor
     assert kept() == []
 
 
+def test_the_folder_is_another_one_than_that_of_the_data(files, capsys):
+    assert main(["check", files.write(PETS.replace("cache: kept", "cache: ./pets/"))]) == 2
+    out = capsys.readouterr().out
+    assert "error[FC0501]: `cache` is the folder of the data, `folder`" in out
+    assert "tiny.yaml:6:" in out
+    made(files, PETS.replace("cache: kept", "cache: pets/.rows"))
+    found = made(files, PETS.replace("cache: kept", "cache: pets/.rows"))
+    assert len(list(Path("pets/.rows").iterdir())) == 1
+    assert_equal_rows(found, made(files, PETS, "data.cache=null"))
+
+
 def test_a_data_set_that_takes_the_folder_keeps_its_rows_itself(files, monkeypatch):
     given = []
 

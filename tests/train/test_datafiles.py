@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import struct
 
@@ -213,6 +214,13 @@ def test_a_split_without_images_is_refused(pictures):
         (pictures / "val" / name).mkdir(parents=True)
     with pytest.raises(ConfigError, match="val` has no images"):
         images(folder=str(pictures))
+
+
+def test_a_class_whose_name_is_no_unicode_is_refused(pictures):
+    (pictures / "cat").rename(os.fsdecode(bytes(pictures) + b"/caf\xe9"))
+    with pytest.raises(ConfigError, match="is not valid UTF-8") as refused:
+        images(folder=str(pictures))
+    assert refused.value.diagnostics[0].advice == "rename it"
 
 
 def test_further_sets_of_images_have_the_classes_of_the_training_images(pictures):

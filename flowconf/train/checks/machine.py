@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from typing import Any
 
 from flowconf.language import registry
@@ -33,16 +34,22 @@ def _check_data(config: Config, reporter: Reporter) -> None:
     further = further_sets(config.training)
     written |= {path: (section.name or data.name, section.args) for path, section in further.items()}
     for path, (name, args) in written.items():
-        if data.cache is not None and not _keeps_rows(registry.datasets.load(name)):
-            message = f"`cache` does not apply to `{name}`, which does not declare that its rows can be kept"
-            reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=_to_keep(name))
+        if data.cache is not None:
+            _check_cache(data.cache, name, args, reporter)
         for argument, (message, advice) in refused_paths(registry.datasets.load(name), args).items():
             reporter.error("FC0501", message, at=(*path, argument), advice=advice)
 
 
-def _keeps_rows(factory: Callable[..., Any]) -> bool:
-    """Whether the rows of a data set can be kept, or it keeps them itself."""
-    return getattr(factory, "cacheable", False) or "cache" in inspect.signature(factory).parameters
+def _check_cache(folder: str, name: str, args: Mapping[str, Any], reporter: Reporter) -> None:
+    """Report a data set whose rows cannot be kept, and a cache in the folder of the data, which would change it."""
+    factory = registry.datasets.load(name)
+    if not (getattr(factory, "cacheable", False) or "cache" in inspect.signature(factory).parameters):
+        message = f"`cache` does not apply to `{name}`, which does not declare that its rows can be kept"
+        reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=_to_keep(name))
+    for argument in getattr(factory, "paths", ()):
+        if isinstance(args.get(argument), str) and os.path.realpath(args[argument]) == os.path.realpath(folder):
+            message = f"`cache` is the folder of the data, `{argument}`"
+            reporter.error("FC0501", message, at=CACHE, advice="write another folder, such as `rows`")
 
 
 def _to_keep(name: str) -> str:

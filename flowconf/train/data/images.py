@@ -93,6 +93,9 @@ def images(
     if not base.is_dir() or not _folders_of(base):
         advice = "put the images of each class in a folder with its name"
         raise refused(f"`{base}` has no class folders", folder, advice)
+    strange = next((name for name in classes if name.encode(errors="replace").decode() != name), None)
+    if strange is not None:
+        raise refused(f"the name of the folder `{base / strange}` is not valid UTF-8", folder, "rename it")
     found = {name: _listed(path, classes) for name, path in (parts or {"train": root}).items()}
     _refuse_empty(found, parts, base, classes if fitted is None else ())
     shares = _shares(parts, validation, test, folder)
