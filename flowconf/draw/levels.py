@@ -335,9 +335,9 @@ class _Picture:
             edges.append(Edge(entry, member.id, shape=taken))
             weighs = "weights" if step.weighs else "picks"
             if name == "router":
-                edges.append(Edge(member.id, joint, "reference", argument=weighs))
+                edges.append(Edge(member.id, joint, "reference", argument=weighs, shape=member.shape))
             else:
-                edges.append(Edge(member.id, joint))
+                edges.append(Edge(member.id, joint, shape=member.shape))
         if merge is None:
             members.append(Member(id=joint, kind="joint", name=sign, place=step.place))
         if len(step.parts) == 1:
@@ -350,6 +350,7 @@ class _Picture:
             id=id or path,
             kind="part",
             name=name,
+            shape=self.facts.shapes.get(path, ""),
             place=_place_of(applied.module),
             home=graph.home,
             **body,

@@ -288,12 +288,18 @@ def test_bodies_with_modules_inside(step, body):
     assert member(whole, "a").parameters == sum(one.numel() for one in flowconf.build(graph({"a": step})).parameters())
 
 
-def test_edges_into_branches_have_the_shape_of_the_stream():
+def test_branches_and_the_edges_around_them_have_shapes():
     whole, _ = drawn(
         graph({"a": "Linear(8, 4)", "b": {"split": {"one": "Linear(4, 2)", "two": "Identity"}, "merge": "cat"}})
     )
-    shapes = {edge.target: edge.shape for edge in member(whole, "b").inside.edges}
-    assert shapes == {"b.one": "[B, 4]", "b.two": "[B, 4]", "b joint": ""}
+    shapes = [(edge.source, edge.target, edge.shape) for edge in member(whole, "b").inside.edges]
+    assert shapes == [
+        ("b entry", "b.one", "[B, 4]"),
+        ("b.one", "b joint", "[B, 2]"),
+        ("b entry", "b.two", "[B, 4]"),
+        ("b.two", "b joint", "[B, 4]"),
+    ]
+    assert (member(whole, "b.one").shape, member(whole, "b.two").shape) == ("[B, 2]", "[B, 4]")
 
 
 def test_edges_of_parts_have_their_shapes():

@@ -258,6 +258,8 @@ class Trial:
         self.note_kind(f"{join(visit.path, visit.spot)}()", value)
         if visit.spot:
             visit.held.parts[visit.spot] = value
+            if value is not UNKNOWN and not visit.spot.rpartition(".")[2].isdigit():
+                self.result.shapes.setdefault(join(visit.path, visit.spot), self.sizes.show(value))
         return value
 
     def _value(self, visit: Visit, repeated: int, whole: Applied | None) -> Any:
