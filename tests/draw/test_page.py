@@ -18,6 +18,7 @@ from flowconf.cli.main import main
 from flowconf.draw.data import as_data
 from flowconf.draw.levels import picture
 from flowconf.draw.page.assemble import HERE, graph_page, in_frame, pair_page
+from flowconf.draw.page.assemble import modules as scripts
 from flowconf.graph.facts import facts_of
 from flowconf.language.registry import modules
 from flowconf.train.checks import road
@@ -476,6 +477,13 @@ def test_vendored_files_are_those_of_their_packages():
 def test_the_page_has_the_licences_of_what_it_contains(page):
     assert "Copyright (c) 2012-2014 Chris Pettitt" in page
     assert "sourceMappingURL" not in page
+
+
+def test_the_page_has_no_comments_of_its_modules(page):
+    script = "\n".join(scripts("graph"))
+    assert "const graph_js = (() => {" in script
+    assert not re.search(r"^ *(//|/\*\*)", script, re.MULTILINE)
+    assert script in page
 
 
 def test_two_graphs_are_selected_in_step(data, shows):

@@ -26,6 +26,7 @@ OF_RUNS = ("dagre.min.js", "uPlot.iife.min.js"), ("page.css", "vendor/uPlot.min.
 """The libraries and styles of pages with curves."""
 IMAGES = "img-src data:"
 """Images that are part of the page."""
+COMMENT = re.compile(r"^ *(?://.*|/\*\*(?:.|\n)*?\*/)\n", re.MULTILINE)
 IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:function\*?|const|class) (\w+))", re.MULTILINE)
 
@@ -140,8 +141,8 @@ def _order(name: str) -> Iterator[str]:
 
 
 def _scoped(name: str) -> str:
-    """A module as an object of its exports, which is called like the file."""
-    module = text(f"{name}.js")
+    """A module without its comments as an object of its exports, which is called like the file."""
+    module = COMMENT.sub("", text(f"{name}.js"))
     body = EXPORT.sub("", IMPORT.sub(r"const \1 = \2_js;", module))
     return f"const {name}_js = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(module))} }};\n}})();"
 
