@@ -99,7 +99,7 @@ docs: $(DOCS)
 
 # The page is made from the tables that there are: one script that fails leaves out its own.
 bench: $(READY)
-	@failed=; \
+	@rm -rf build/bench; failed=; \
 	$(BIN)/python benchmarks/training.py --out build/bench $(ARGS) || failed=" training"; \
 	for name in commands data peers checkpoints memory shares; do \
 	  $(BIN)/python benchmarks/$$name.py --out build/bench || failed="$$failed $$name"; \
