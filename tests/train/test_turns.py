@@ -291,3 +291,12 @@ def test_a_point_without_gradient_is_refused(folder, capsys):
     )
     assert main(["check", folder.write(text)]) == 2
     assert "let it pass through `Differentiable`" in capsys.readouterr().out
+
+
+def test_the_sum_of_turns_is_no_silent_choice_of_the_best_weights(folder):
+    said = []
+    for words in ([], ["trainer.best=val/loss"], ["trainer.best=val/loss/fool"], ["+data.validation=0"]):
+        folder.said.truncate(0)
+        folder.train(*words, "trainer.steps=1", text=WITHOUT_PENALTY)
+        said.append("`val/loss` selects the best weights, but it adds up terms" in folder.said.getvalue())
+    assert said == [True, False, False, False]

@@ -83,7 +83,7 @@ def _means(config: Config, fields: Collection[str]) -> Terms:
 
 
 def check_splits(config: Config, splits: Collection[str], reporter: Reporter) -> None:
-    """Report settings that require a split that the data set does not have."""
+    """Report settings that require a split that the data set does not have, and turns without a value to judge them."""
     training = config.training
     without = f"and the data set `{training.data.name}` has none"
     if training.metrics and not {*splits} - {"train"}:
@@ -91,6 +91,10 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
         advice = how_to_get("validation", config)
         reporter.warn("FC0410", message, reporter.key(("metrics",)), at=("metrics",), advice=advice)
     if "val" in splits:
+        if training.turns and reporter.origins.root.at(("trainer", "best")) is None:
+            message = "`val/loss` selects the best weights, but it adds up terms that turns minimise against each other"
+            advice = "write `best` below `trainer`: a metric, a term, or `val/loss`; `--last` chooses the last weights"
+            reporter.warn("FC0411", message, reporter.key(("turns",)), at=("turns",), advice=advice)
         return
     wanted: list[Path] = [path for path, value in wanted_values(training) if value.startswith("val/")]
     if training.trainer.best.startswith("val/"):
