@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import Tensor
 
 import flowconf
@@ -25,6 +26,16 @@ def of_all_rows(logits: Tensor, label: Tensor) -> Tensor:
     return (logits @ logits.T).logsumexp(1).mean() + 0 * label.sum()
 
 
+def of_each_row(logits: Tensor, label: Tensor) -> Tensor:
+    """A contrastive loss: one number for each row, which depends on the others."""
+    return (logits @ logits.T).logsumexp(1) + 0 * label
+
+
+def with_noise(logits: Tensor, label: Tensor) -> Tensor:
+    """A loss of each row alone."""
+    return (logits + torch.rand_like(logits)).sum(1) + 0 * label
+
+
 @pytest.mark.parametrize(
     ("norm", "loss", "parts", "frozen", "seen"),
     [
@@ -35,11 +46,14 @@ def of_all_rows(logits: Tensor, label: Tensor) -> Tensor:
         ("BatchNorm1d", "cross_entropy", 4, ", frozen: params", "`hidden.1` sees 4 of 16 rows"),
         ("LayerNorm", "of_all_rows", 4, "", "`loss.label` sees 4 of 16 rows"),
         ("LayerNorm", "of_all_rows", 1, "", None),
+        ("LayerNorm", "of_each_row", 4, "", "`loss.label` sees 4 of 16 rows"),
+        ("LayerNorm", "with_noise", 4, "", None),
         ("BatchNorm1d", "of_all_rows", 3, "", "`hidden.1`, `loss.label` see 6 of 16 rows"),
     ],
 )
 def test_what_sees_one_part(tmp_path, monkeypatch, norm, loss, parts, frozen, seen):
-    monkeypatch.setitem(registry.losses.registered, "of_all_rows", of_all_rows)
+    for one in (of_all_rows, of_each_row, with_noise):
+        monkeypatch.setitem(registry.losses.registered, one.__name__, one)
     text = TEXT.replace("NORM", norm).replace("LOSS", loss).replace("PARTS", str(parts)).replace("FROZEN", frozen)
     (tmp_path / "config.yaml").write_text(text)
     found = [one for one in flowconf.check(tmp_path / "config.yaml") if one.code == "FC0413"]

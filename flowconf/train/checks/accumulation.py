@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from flowconf.graph.shapes.fake_values import real
+from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.config import Config
 from flowconf.language.paths import nearest
 from flowconf.language.plan import join
 from flowconf.report import Label, Reporter, listing
 from flowconf.report.origins import dotted
+from flowconf.train.checks.invented import invented
 from flowconf.train.checks.terms import TermCheck
 from flowconf.train.objective.terms import Term
 
@@ -19,14 +23,20 @@ WHERE = ("trainer", "accumulate")
 
 
 def check_accumulation(
-    config: Config, modules: Mapping[str, nn.Module], terms: Sequence[Term], check: TermCheck, reporter: Reporter
+    config: Config,
+    modules: Mapping[str, nn.Module],
+    terms: Sequence[Term],
+    check: TermCheck,
+    sizes: Sizes,
+    reporter: Reporter,
 ) -> None:
     """Report modules and losses that see one part at a time: batch normalisation, and losses of the whole batch."""
     parts, rows = config.training.trainer.accumulate, config.training.data.batch_size
     if parts == 1:
         return
     norms = batch_norms(config, modules)
-    together = [term.name for term in terms if _is_of_the_batch(term, check)]
+    whole = {term.name for term in terms if _is_of_the_batch(term, check)}
+    together = [term.name for term in terms if term.name in whole or _compares_rows(term, check, sizes)]
     if not norms and not together:
         return
     labels = [
@@ -36,11 +46,12 @@ def check_accumulation(
     ]
     for name in together[:2]:
         place = reporter.value(("loss", name, "fn"))
-        labels.append(Label(f"`loss.{name}` is one number for all rows of a part", place))
-    whole = listing([*norms, *(f"loss.{name}" for name in together)])
+        how = "is one number for all" if name in whole else "compares the"
+        labels.append(Label(f"`loss.{name}` {how} rows of a part", place))
+    which = listing([*norms, *(f"loss.{name}" for name in together)])
     sees = "sees" if len(norms) + len(together) == 1 else "see"
     message = (
-        f"`accumulate: {parts}` is not the step of a whole batch: {whole} {sees} {-(-rows // parts)} of {rows} rows"
+        f"`accumulate: {parts}` is not the step of a whole batch: {which} {sees} {-(-rows // parts)} of {rows} rows"
     )
     advice = "write `accumulate: 1`" + (", or a norm of each row, such as `GroupNorm` or `LayerNorm`" if norms else "")
     reporter.warn("FC0413", message, reporter.value(WHERE), path=dotted(WHERE), labels=tuple(labels), advice=advice)
@@ -65,3 +76,21 @@ def _is_of_the_batch(term: Term, check: TermCheck) -> bool:
     except Exception:  # noqa: BLE001 - it has been reported, or a project's function does something else with fakes
         return False
     return elements.ndim == 0
+
+
+def _compares_rows(term: Term, check: TermCheck, sizes: Sizes) -> bool:
+    """Whether a term has other values for a row if it gets that row alone, as a contrastive loss does.
+
+    It is tried on invented numbers.
+    """
+    values, batch = dict(invented(check.values, sizes)), dict(invented(check.batch, sizes))
+
+    def elements(rows: int) -> Tensor:
+        return term.elements(*({name: value[:rows] for name, value in some.items()} for some in (values, batch)))[0]
+
+    try:
+        with real(), torch.no_grad():
+            whole, again, first = elements(2), elements(2), elements(1)
+            return torch.equal(whole, again) and not torch.allclose(whole[: len(first)], first, rtol=1e-3, atol=1e-5)
+    except Exception:  # noqa: BLE001 - as above
+        return False

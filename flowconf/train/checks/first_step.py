@@ -134,7 +134,7 @@ def measured(step: FirstStep, reporter: Reporter) -> Reach:
     """Note every loss and metric that cannot be computed, and give what the losses would train."""
     with faked(grad=True, mode=step.mode):
         check, terms, left = _try_terms(step, reporter)
-        check_accumulation(step.config, step.found.modules, terms, check, reporter)
+        check_accumulation(step.config, step.found.modules, terms, check, step.found.sizes, reporter)
         return replace(_reach(step, terms, check), open=left)
 
 

@@ -55,7 +55,7 @@ def check_foreign(
     if not foreign:
         return []
     doubtful, left = [], []
-    values, batch = dict(_invented(fakes.values, sizes)), dict(_invented(fakes.batch, sizes))
+    values, batch = dict(invented(fakes.values, sizes)), dict(invented(fakes.batch, sizes))
     numbers = TermCheck(fakes.config, values, batch, show_rows)
     for tried in foreign:
         if numbers.operands(tried.path, tried.section, tried.term) is None:
@@ -100,7 +100,7 @@ def _line(problem: Exception) -> tuple[str, int] | None:
     return found
 
 
-def _invented(values: Mapping[str, Any], sizes: Sizes) -> Iterator[tuple[str, Tensor]]:
+def invented(values: Mapping[str, Any], sizes: Sizes) -> Iterator[tuple[str, Tensor]]:
     """Real tensors like fake ones, with small sizes for those that are open: shares from 0 to 1, and the class 0."""
     for name, value in values.items():
         shape = [sizes.small(size) for size in value.shape] if isinstance(value, Tensor) else []
