@@ -59,9 +59,7 @@ def plan(
     it exists, or in the current folder. `trust` as in `compose`.
     """
     _trust(source, trust)
-    found = road.begin(source, overrides, origin).to(road.BEFORE_TORCH).plan
-    assert found is not None
-    return found
+    return road.begin(source, overrides, origin).to(road.BEFORE_TORCH).resolved
 
 
 def build(
@@ -81,10 +79,9 @@ def build(
 
     _trust(source, trust)
     walk = road.begin(source, overrides, origin).to("sizes")
-    assert walk.plan is not None
-    graph = build_graph(walk.plan, walk.inference)
+    graph = build_graph(walk.resolved, walk.inference)
     if weights:
-        load_checkpoints(graph, walk.plan, runs)
+        load_checkpoints(graph, walk.resolved, runs)
     return graph
 
 

@@ -66,12 +66,9 @@ def diff(
         trust_project_of(side, trust)
     old, new = _both(lambda: _walked(before, given or []), lambda: _walked(other, words))
     assert old.document
-    assert old.inference
     assert new.document
-    assert new.inference
-    assert new.plan
     changes = compare(old.document, new.document)
-    carry = carry_over(old.inference, new.inference)
+    carry = carry_over(old.inferred, new.inferred)
     lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:
@@ -90,15 +87,11 @@ def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -
 
     shown = []
     for side, gone in ((old, carry.dropped), (new, carry.new)):
-        assert side.plan
-        assert side.inference
-        facts = facts_of(side.plan, side.inference)
-        weights = {"carried": _carried(side.inference.parameters, {*gone, *(name for name, *_ in carry.resized)})}
+        facts = facts_of(side.resolved, side.inferred)
+        weights = {"carried": _carried(side.inferred.parameters, {*gone, *(name for name, *_ in carry.resized)})}
         marks = _marks(changes, carry, side is old)
-        whole = picture(side.plan, facts, opened=True)
-        assert side.document
-        origins = side.document.origins
-        shown.append(as_data(whole, facts, weights, marks=marks, show="carried", origins=origins))
+        whole = picture(side.resolved, facts, opened=True)
+        shown.append(as_data(whole, facts, weights, marks=marks, show="carried", origins=side.reporter.origins))
     return pair_page(*shown)
 
 
@@ -127,13 +120,10 @@ def _drawn(new: Walk, changes: Sequence[Change], carry: CarriedOver) -> str:
     from flowconf.draw.secrets import with_references
     from flowconf.graph.facts import facts_of
 
-    assert new.plan
-    assert new.document
-    assert new.inference
-    facts = facts_of(new.plan, new.inference)
+    facts = facts_of(new.resolved, new.inferred)
     shapes = {path: f"{after}, was {earlier}" for path, earlier, after in carry.shapes}
     marks = dict.fromkeys(shapes, "resized") | {change.path: change.kind for change in changes if change.member}
-    return dot(with_references(picture(new.plan, facts), new.document.origins), marks, notes=shapes)
+    return dot(with_references(picture(new.resolved, facts), new.reporter.origins), marks, notes=shapes)
 
 
 def _marks(changes: Sequence[Change], carry: CarriedOver, is_old: bool) -> Marks:

@@ -83,15 +83,11 @@ def draw(
     from flowconf.train.checks import road
 
     walk = road.begin(config_of(file), overrides or []).to("sizes")
-    inference = walk.inference
-    assert walk.plan is not None
-    assert walk.document is not None
-    assert inference is not None
+    plan, inference, origins = walk.resolved, walk.inferred, walk.reporter.origins
     runs = "runs" if walk.config is None else walk.config.training.trainer.runs
     opened = form in (PictureForm.HTML, PictureForm.JSON)
-    facts = facts_of(walk.plan, inference, accounts_of(walk.plan, inference, runs), source=opened)
-    origins = walk.document.origins
-    whole = with_references(picture(walk.plan, facts, opened), origins)
+    facts = facts_of(plan, inference, accounts_of(plan, inference, runs), source=opened)
+    whole = with_references(picture(plan, facts, opened), origins)
     if opened:
         overlays = profiles.read_overlays(heat) if heat is not None else None
         data = as_data(whole, facts, overlays, depth, origins=origins)

@@ -34,18 +34,16 @@ def summary(
     from flowconf.train.checks import road
 
     walk = road.begin(config_of(file), overrides or []).to("sizes")
-    assert walk.plan is not None
     if memory and walk.config is None:
         raise typer.BadParameter("requires a training config, got a graph document", param_hint="'--memory'")
-    graph = build_graph(walk.plan, walk.inference)
+    graph = build_graph(walk.resolved, walk.inference)
     sys.stdout.write(table(graph.summary()))
     for line in [*graph.__dict__["_notes"], *(_groups(walk.config, graph) if walk.config is not None else ())]:
         print(line)
     if memory and walk.config is not None:
         from flowconf.train.commands.fit import memory_lines
 
-        assert walk.inference is not None
-        for line in memory_lines(walk.config, walk.inference):
+        for line in memory_lines(walk.config, walk.inferred):
             print(line)
 
 

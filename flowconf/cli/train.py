@@ -114,6 +114,5 @@ def _fit(file: str | None, words: list[str], size: str, others: bool) -> None:
         except ValueError as problem:
             raise typer.BadParameter(str(problem), param_hint="'--fit'") from None
     walk = road.begin(file, words, trained=True).to(road.END)
-    assert walk.inference is not None
-    for line in fitting.fit(walk.checked, walk.inference, size):
+    for line in fitting.fit(walk.checked, walk.inferred, size):
         print(line)

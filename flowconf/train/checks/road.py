@@ -83,6 +83,18 @@ class Walk:
         return self.config
 
     @property
+    def resolved(self) -> GraphPlan:
+        """The graph; available after the stage `graph`."""
+        assert self.plan is not None
+        return self.plan
+
+    @property
+    def inferred(self) -> Inference:
+        """The sizes of the graph; available after the stage `sizes`."""
+        assert self.inference is not None
+        return self.inference
+
+    @property
     def warnings(self) -> list[Diagnostic]:
         return self.reporter.mistakes()
 
@@ -273,10 +285,9 @@ def _graph(walk: Walk) -> None:
 def _sections(walk: Walk) -> None:
     assert isinstance(walk.keys, ConfigDocument)
     assert walk.composition is not None
-    assert walk.plan is not None
-    walk.keys = with_members(walk.keys, walk.plan, walk.reporter)
-    checks.check(walk.keys, walk.plan, walk.reporter)
-    walk.config = Config(walk.composition, walk.plan, walk.keys, tuple(walk.reporter.diagnostics), walk.fitted)
+    walk.keys = with_members(walk.keys, walk.resolved, walk.reporter)
+    checks.check(walk.keys, walk.resolved, walk.reporter)
+    walk.config = Config(walk.composition, walk.resolved, walk.keys, tuple(walk.reporter.diagnostics), walk.fitted)
 
 
 def _data(walk: Walk) -> None:
@@ -290,9 +301,8 @@ def _sizes(walk: Walk) -> None:
     from flowconf.graph.build import check_shapes
     from flowconf.train.checks.first_step import first_step
 
-    assert walk.plan is not None
     if walk.config is None:
-        walk.inference = check_shapes(walk.plan)
+        walk.inference = check_shapes(walk.resolved)
     else:
         walk.step = first_step(walk.config)
         walk.inference = walk.step.inference
@@ -334,26 +344,22 @@ def _objective(walk: Walk) -> None:
 def _weights(walk: Walk) -> None:
     from flowconf.train.checks.weights import check_run_weights, check_weights
 
-    assert walk.plan is not None
-    assert walk.inference is not None
     if walk.run_weights is not None:
-        check_run_weights(walk.run_weights, walk.plan, walk.inference, walk.reporter)
+        check_run_weights(walk.run_weights, walk.resolved, walk.inferred, walk.reporter)
     else:
-        check_weights(walk.config, walk.plan, walk.inference, walk.reporter)
+        check_weights(walk.config, walk.resolved, walk.inferred, walk.reporter)
 
 
 def _machine(walk: Walk) -> None:
     from flowconf.train.checks.machine import check_machine
 
-    assert walk.inference is not None
-    check_machine(walk.checked, walk.inference.parameters, walk.reporter)
+    check_machine(walk.checked, walk.inferred.parameters, walk.reporter)
 
 
 def _rows(walk: Walk) -> None:
     from flowconf.train.checks.rows import check_rows
 
-    assert walk.inference is not None
-    left = check_rows(walk.checked, walk.inference, walk.open_terms, walk.reporter)
+    left = check_rows(walk.checked, walk.inferred, walk.open_terms, walk.reporter)
     if left:
         names = ", ".join(f"`{name}`" for name in left)
         walk.reporter.notes.append(f"checked when a run has read its data: {names}")

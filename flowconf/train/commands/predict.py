@@ -120,8 +120,7 @@ class Prediction:
         walk = walk_run(folder, self.overrides, weights)
         with in_its_folder(folder):
             feed = RunData(walk.to("machine").checked).named(split).feed
-            assert walk.plan is not None
-            graph = build_graph(walk.plan, walk.inference)
+            graph = build_graph(walk.resolved, walk.inference)
             graph.load(weights)
             self._each(graph, feed.split, feed.in_order(self.batch_size), take)
 

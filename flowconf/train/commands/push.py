@@ -61,11 +61,8 @@ def card_of(run: Path, repo: str) -> str:
     """
     record = known_record(run)
     walk = road.begin(run / CONFIG).to("sizes")
-    assert walk.plan is not None
-    assert walk.inference is not None
-    assert walk.document is not None
-    whole = picture(walk.plan, facts_of(walk.plan, walk.inference, source=False))
-    drawn = mermaid(with_references(whole, walk.document.origins))
+    whole = picture(walk.resolved, facts_of(walk.resolved, walk.inferred, source=False))
+    drawn = mermaid(with_references(whole, walk.reporter.origins))
     config = (run / CONFIG).read_text(encoding="utf-8")
     rows = [f"| {_cell(name)} | {number(value)} |" for name, value in _metrics(record)]
     results = ["## Results", "", "| value | best weights |", "|---|---|", *rows, ""] if rows else []
@@ -77,7 +74,7 @@ def card_of(run: Path, repo: str) -> str:
         "",
         f"# {repo.rpartition('/')[2]}",
         "",
-        f"The graph `{walk.plan.label}`, trained by [flowconf](https://pypi.org/project/flowconf).",
+        f"The graph `{walk.resolved.label}`, trained by [flowconf](https://pypi.org/project/flowconf).",
         "",
         *results,
         "## Graph",

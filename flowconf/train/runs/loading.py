@@ -65,7 +65,6 @@ def load_run(folder: Path, which: Which = "best") -> Graph:
     walk = walk_run(folder, weights=file).to(road.BEFORE_TORCH)  # what it names is shown relative to the current folder
     with in_its_folder(folder):
         walk.to("sizes")
-    assert walk.plan is not None
-    graph = build_graph(walk.plan, walk.inference)
+    graph = build_graph(walk.resolved, walk.inference)
     graph.load(file)
     return graph.eval()

@@ -84,12 +84,8 @@ def graph_of(folder: Path) -> tuple[dict[Path, dict[str, Any]], list[Diagnostic]
         walk = road.begin(folder / CONFIG).to("sizes")
     except FlowconfError as error:
         return {}, [replace(one, severity="warning") for one in error.diagnostics]
-    assert walk.plan is not None
-    assert walk.inference is not None
-    assert walk.document is not None
-    facts = facts_of(walk.plan, walk.inference)
-    origins = walk.document.origins
-    shown = as_data(picture(walk.plan, facts, opened=True), facts, _overlays(folder), origins=origins)
+    facts, origins = facts_of(walk.resolved, walk.inferred), walk.reporter.origins
+    shown = as_data(picture(walk.resolved, facts, opened=True), facts, _overlays(folder), origins=origins)
     _name_origins(shown["graph"], _first_written(origins, origins_of(folder)))
     return {folder: shown}, []
 
