@@ -19,9 +19,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from flowconf.fbrl.pictures import GAP, LEADING, LONGEST, MOST
-from flowconf.fbrl.scan import INKED, Line, runs, scan
+from flowconf.fbrl.scan import INKED, TextLine, runs, scan
 from flowconf.fbrl.text import Face
-from flowconf.report import ConfigError, Diagnostic, counted
+from flowconf.report import ConfigError, Diagnostic, counted, listing
 from flowconf.train.data.declarations import Compute
 
 OUTPUTS = {
@@ -44,7 +44,7 @@ SURE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Segment:
     """A word, or a letter for a reader of letters, as it was cut: its ink [32, w], and the gap before it."""
 
     ink: Tensor
@@ -70,10 +70,10 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ReadLine:
     """A line of a reader's image: the parts in it, the words that were read, and the confidence of their number."""
 
-    parts: list[Part]
+    parts: list[Segment]
     words: list[Word]
     count: float
 
@@ -94,9 +94,9 @@ class Reader:
     face: Face
     size: Sequence[int]
 
-    def fit(self, line: Line) -> tuple[list[Part], float]:
+    def fit(self, line: TextLine) -> tuple[list[Segment], float]:
         """The parts of a line at the most plausible scale, and that scale."""
-        found: list[tuple[float, list[Part], float]] = []
+        found: list[tuple[float, list[Segment], float]] = []
         for letters in EXTENTS:
             top, bottom = self.face.rows(letters)
             scale = (bottom - top) / line.ink.shape[0]
@@ -104,7 +104,7 @@ class Reader:
             found.append((self.plausibility(self.read([parts])), parts, scale))
         return max(found, key=lambda one: one[0])[1:]
 
-    def cut(self, strip: Tensor) -> list[Part]:
+    def cut(self, strip: Tensor) -> list[Segment]:
         """The parts of the `strip` [32, w] of a line, between gaps."""
         spans: list[list[int]] = []
         for start, end in runs((strip > INKED).any(dim=0)):
@@ -113,12 +113,12 @@ class Reader:
             else:
                 spans.append([start, end])
         before = [0, *(end for _, end in spans)]
-        return [Part(strip[:, start:end], start - past) for (start, end), past in zip(spans, before, strict=False)]
+        return [Segment(strip[:, start:end], start - past) for (start, end), past in zip(spans, before, strict=False)]
 
-    def filled(self, lines: Sequence[list[Part]]) -> list[list[Part]]:
+    def filled(self, lines: Sequence[list[Segment]]) -> list[list[Segment]]:
         """The lines of the reader's images: a long line fills several of them."""
         most = 1 if self.level in ("letters", "words") else MOST
-        filled: list[list[Part]] = []
+        filled: list[list[Segment]] = []
         for parts in lines:
             room = 0
             for part in parts:
@@ -129,7 +129,7 @@ class Reader:
                 room = max(0, room - _gap(part) - part.width)
         return filled
 
-    def read(self, lines: Sequence[list[Part]]) -> list[Row]:
+    def read(self, lines: Sequence[list[Segment]]) -> list[ReadLine]:
         """What the graph reads in some lines."""
         filled = self.filled(lines)
         stacked = MOST if self.level == "paragraphs" else 1
@@ -142,10 +142,10 @@ class Reader:
             for line, parts in enumerate(page):
                 words, certain = _most_likely(counts[number, line]) if line < present else (0, 1.0)
                 read = [_word(letters[number, line, place], lengths[number, line, place]) for place in range(words)]
-                rows.append(Row(parts, read, certain * sure))
+                rows.append(ReadLine(parts, read, certain * sure))
         return rows
 
-    def plausibility(self, rows: Sequence[Row]) -> float:
+    def plausibility(self, rows: Sequence[ReadLine]) -> float:
         """The mean logarithm of all confidences, less the difference of widths between what was cut and read."""
         sure = [value for row in rows for word in row.words for value in (*word.letters, word.length)]
         sure += [row.count for row in rows]
@@ -160,7 +160,7 @@ class Reader:
         """The width of a word in the training text."""
         return self.face.places(word.text)[-1][1] if word.text else 1
 
-    def details(self, row: Row) -> Iterator[str]:
+    def details(self, row: ReadLine) -> Iterator[str]:
         """The confidence of every letter of a row, and what was not read."""
         for number, word in enumerate(row.words):
             sure = list(zip(word.text, word.letters, strict=True))
@@ -211,11 +211,11 @@ def read_text(
 read_letters, read_words, read_lines, read_paragraphs = (partial(read_text, level) for level in OUTPUTS)
 
 
-def _of_each(lines: Sequence[list[Part]], rows: Sequence[Row]) -> Iterator[list[Row]]:
+def _of_each(lines: Sequence[list[Segment]], rows: Sequence[ReadLine]) -> Iterator[list[ReadLine]]:
     """The rows of each line."""
     rest = iter(rows)
     for parts in lines:
-        found: list[Row] = []
+        found: list[ReadLine] = []
         while sum(len(row.parts) for row in found) < len(parts):
             found.append(next(rest))
         yield found
@@ -229,12 +229,12 @@ def _strip(ink: Tensor, top: int, bottom: int, width: int) -> Tensor:
     return strip / strip.amax().clamp(min=1e-6)
 
 
-def _gap(part: Part) -> int:
+def _gap(part: Segment) -> int:
     """The gap before a part, as training text may have it."""
     return min(max(part.gap, GAP[0]), GAP[1])
 
 
-def _image(lines: Sequence[list[Part]], size: Sequence[int]) -> Tensor:
+def _image(lines: Sequence[list[Segment]], size: Sequence[int]) -> Tensor:
     """An image [H, W] with lines that begin at the same column, the widest one in the middle."""
     image = torch.zeros(*size)
     widths = [sum(_gap(part) + part.width for part in parts) - _gap(parts[0]) for parts in lines]
@@ -257,10 +257,8 @@ def _scores(level: str, found: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Te
     """
     missing = [name for name in OUTPUTS[level] if name not in found]
     if missing:
-        message = f"a reader of {level} must have the outputs {', '.join(f'`{name}`' for name in OUTPUTS[level])}"
-        raise ConfigError(
-            Diagnostic("FC0502", f"{message}, but this graph has {', '.join(f'`{name}`' for name in found)}")
-        )
+        message = f"a reader of {level} must have the outputs {listing(OUTPUTS[level])}"
+        raise ConfigError(Diagnostic("FC0502", f"{message}, but this graph has {listing(list(found))}"))
     letters, *numbers = (found[name] for name in OUTPUTS[level])
     rows, inner = len(letters), letters.shape[1:-1]
     letters = letters.reshape(rows, *(1,) * (3 - len(inner)), *inner, -1)

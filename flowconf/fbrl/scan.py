@@ -27,7 +27,7 @@ INKED = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TextLine:
     """A line of text: its ink [h, w] in [0, 1], cut to its rows and columns, and where that is in the picture."""
 
     ink: Tensor
@@ -39,7 +39,7 @@ class Line:
 class Scan:
     """The lines of a picture from top to bottom, its height and width, and whether its text is dark."""
 
-    lines: list[Line]
+    lines: list[TextLine]
     size: tuple[int, int]
     is_dark: bool
 
@@ -64,7 +64,7 @@ def scan(file: Path) -> Scan:
     for top, bottom in _lines(inked):
         columns = inked[top:bottom].any(dim=0).nonzero().flatten()
         left, right = int(columns[0]), int(columns[-1]) + 1
-        lines.append(Line((ink[top:bottom, left:right] / strongest).clamp(0, 1), top, left))
+        lines.append(TextLine((ink[top:bottom, left:right] / strongest).clamp(0, 1), top, left))
     if not lines:
         raise _no_text(file, "nothing in it is as large as a letter")
     dark = (picture - background).sum(dim=0)[inked].sum() < 0

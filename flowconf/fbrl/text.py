@@ -65,7 +65,7 @@ def fingerprint(fonts: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class Glyph:
     """One letter of a font. `ink` [height, width] is cropped to its inked columns; `left` is their offset from the
     pen, and `advance` the distance that the pen moves, both in pixels."""
 
@@ -90,13 +90,13 @@ class Face:
             raise ConfigError(Diagnostic("FC0123", message, path="data.font_size"))
         above = (height - (bottom - top)) // 2
         strip = slice(above, above + bottom - top)
-        self.letters: dict[str, Letter] = {}
+        self.letters: dict[str, Glyph] = {}
         for letter, pixels in drawn.items():
             inked = pixels.any(dim=0).nonzero().flatten()
             first, last = int(inked[0]), int(inked[-1]) + 1
             ink = torch.zeros(height, last - first, dtype=torch.uint8)
             ink[strip] = pixels[top:bottom, first:last]
-            self.letters[letter] = Letter(ink, first - size, round(font.getlength(letter)))
+            self.letters[letter] = Glyph(ink, first - size, round(font.getlength(letter)))
 
     def places(self, text: str) -> list[tuple[int, int]]:
         """The first inked column of each letter and the one after its last, from the start of the ink of the text."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from flowconf.graph.shapes.check import infer
@@ -11,7 +10,7 @@ from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree, attach, mounted
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
 from flowconf.language.settings import Follow, Tie
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, listing
 
 ONE_STEP = 'build one: `flowconf.build({"inputs": {"x": ["B", 8]}, "flow": {"one": "Linear(8, 5)"}})`'
 
@@ -57,18 +56,14 @@ def _check_interface(path: str, old: Mount, new: GraphPlan) -> None:
     if old.shares:
         problem = f"it shares `{old.shares[0][1]}` with the surrounding graph"
     elif len(wants) > 1 and wants != has:
-        problem = f"expected the inputs {_listed(wants)}, got {_listed(has)}"
+        problem = f"expected the inputs {listing(wants)}, got {listing(has)}"
     elif len(wants) == 1 and len(has) != 1:
-        problem = f"expected one input, got {_listed(has)}"
+        problem = f"expected one input, got {listing(has)}"
     elif old.graph.fields != new.fields:
-        given = [_listed(fields) if fields else "a single value" for fields in (old.graph.fields, new.fields)]
+        given = [listing(fields) if fields else "a single value" for fields in (old.graph.fields, new.fields)]
         problem = f"expected {given[0]} as output, got {given[1]}"
     if problem is not None:
         raise ConfigError(Diagnostic("FC0206", f"`{path}` cannot be swapped: {problem}", new.place, path))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
 
 
 def swap(root: GraphTree, path: str, other: object) -> None:

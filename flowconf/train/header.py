@@ -9,7 +9,7 @@ from torch import nn
 
 from flowconf.graph.sharded import held
 from flowconf.language.training import listed, schedules
-from flowconf.report import bytes_in_words
+from flowconf.report import bytes_in_words, listing
 from flowconf.train.job import Job
 from flowconf.train.optim.groups import by_selector, state_bytes, taken
 
@@ -57,7 +57,7 @@ def turn_lines(job: Job) -> list[str]:
     """A line for each turn: its steps, its terms, and the parameters that it moves."""
     lines: list[str] = []
     for name, turn in job.config.training.turns.items():
-        whom = ", ".join(f"`{text}`" for text in listed(turn.updates)) or "all parameters"
+        whom = listing(listed(turn.updates)) or "all parameters"
         steps = f"{turn.steps} step{'s' * (turn.steps > 1)}"
         lines.append(f"{'' if lines else 'turns':11}{name}: {steps} of {', '.join(listed(turn.loss))} for {whom}")
     return lines

@@ -30,7 +30,7 @@ from flowconf.train.objective.terms import Average, Sums, Values, Wholes, means_
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
-from flowconf.train.runs.resources import Meter
+from flowconf.train.runs.resources import ResourceMeter
 from flowconf.train.runs.state import load_checkpoint, whole_state
 from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import seed_for, seed_torch, undisturbed
@@ -51,7 +51,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     best, window = Best(job, run), Window()
     job.watchers.begin(run, partial(where, job))
     step = restore(job, run, screen, best, window)
-    first, meter = step, Meter(job.device)
+    first, meter = step, ResourceMeter(job.device)
 
     screen.start(job.total_steps, step)
     job.graph.train()

@@ -17,7 +17,7 @@ from flowconf.graph.graph import Graph
 from flowconf.language.training import Condition, Convergence, PhaseSection, Trend, listed
 
 NEVER = math.inf
-Point = tuple[float, float]
+Evaluation = tuple[float, float]
 """An evaluation: the number of epochs, and the value, where smaller is better."""
 
 
@@ -116,31 +116,31 @@ class Phases:
             return converged(self._points(condition.converged), condition.converged)
         return step >= self._step_of(condition)
 
-    def _points(self, trend: Trend | Convergence) -> list[Point]:
+    def _points(self, trend: Trend | Convergence) -> list[Evaluation]:
         sign = self.sign(trend) if isinstance(trend, Trend) else 1
         values = [(epoch, sign * found[trend.metric]) for epoch, found in self.history if trend.metric in found]
         return [(epoch, value) for epoch, value in values if math.isfinite(value)]
 
 
-def stalled(points: Sequence[Point], trend: Trend) -> bool:
+def stalled(points: Sequence[Evaluation], trend: Trend) -> bool:
     """Whether the value did not improve in the last epochs."""
     earlier, recent = _parted(points, trend.epochs)
     return bool(earlier) and min(recent) >= min(earlier) - trend.by
 
 
-def improving(points: Sequence[Point], trend: Trend) -> bool:
+def improving(points: Sequence[Evaluation], trend: Trend) -> bool:
     """Whether the value improved in the last epochs."""
     earlier, recent = _parted(points, trend.epochs)
     return bool(earlier) and min(recent) < min(earlier) - trend.by
 
 
-def converged(points: Sequence[Point], trend: Convergence) -> bool:
+def converged(points: Sequence[Evaluation], trend: Convergence) -> bool:
     """Whether the value was almost constant in the last epochs, if there were that many."""
     earlier, recent = _parted(points, trend.epochs)
     return bool(earlier) and max(recent) - min(recent) <= trend.within * abs(sum(recent) / len(recent))
 
 
-def _parted(points: Sequence[Point], epochs: float) -> tuple[list[float], list[float]]:
+def _parted(points: Sequence[Evaluation], epochs: float) -> tuple[list[float], list[float]]:
     """The values before the last `epochs` epochs, and those in them."""
     if not points:
         return [], []

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
+from flowconf.language.config import Config
 from flowconf.report import NOWHERE, Diagnostic, MachineError, Place, Suggestion
 
 FORMATS = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,6 +39,11 @@ def pick_devices(wanted: RequestedDevices, place: Place) -> list[torch.device]:
         message = "`mps` is not available: torch found no Metal device"
         raise MachineError(Diagnostic("FC0601", message, place, "trainer.devices", advice="write `auto` or `cpu`"))
     return [device]
+
+
+def devices_of(config: Config) -> list[torch.device]:
+    """The devices of a config, one for each process. Raises `MachineError`."""
+    return pick_devices(config.training.trainer.devices, config.origins.value(("trainer", "devices")))
 
 
 def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:

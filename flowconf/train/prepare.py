@@ -48,7 +48,7 @@ from flowconf.train.optim.groups import Group, groups_of, needs_closure, optimiz
 from flowconf.train.optim.rates import LearningRate, Schedule
 from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
-from flowconf.train.precision import Precision, pick_devices
+from flowconf.train.precision import Precision, devices_of
 from flowconf.train.recurrent import RecurrentState
 from flowconf.train.seeds import seed_everything, seed_for, undisturbed
 from flowconf.train.team.distributed import Team
@@ -70,8 +70,7 @@ def prepare(
     `inference` has the sizes inferred by the checks of the config.
     """
     training, trainer = config.training, config.training.trainer
-    origins = config.origins
-    team = team or Team(pick_devices(trainer.devices, origins.value(("trainer", "devices")))[0])
+    team = team or Team(devices_of(config)[0])
     if trainer.threads is not None:
         torch.set_num_threads(trainer.threads)
     seed_everything(training.seed)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flowconf.graph.weights.sources import CONFIG, Values, beside, finished_runs, record
+from flowconf.graph.weights.sources import CONFIG, Conditions, beside, finished_runs, record
 from flowconf.language import config as configs
 from flowconf.language import references
 from flowconf.language.config import Config, GraphAloneError
@@ -57,7 +57,7 @@ class Wanted:
     part_place: Place = NOWHERE
     step: int | None = None
     step_place: Place = NOWHERE
-    where: Values = ()
+    where: Conditions = ()
     places: Sequence[Place] = ()
 
     @contextmanager
@@ -93,7 +93,7 @@ class Prerequisites:
 
     runs: list[Config] = field(default_factory=list)
     reasons: dict[Source, Wanted] = field(default_factory=dict)
-    found: dict[Source, Found] = field(default_factory=dict)
+    found: dict[Source, FinishedRun] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """The plan as lines of text; empty for a single run without prerequisites."""
@@ -109,7 +109,7 @@ class Prerequisites:
 
 
 @dataclass(frozen=True)
-class Found:
+class FinishedRun:
     """A finished run to load weights from, the number of runs that it was chosen from, and how it differs.
 
     `differences` are keys with their values in the run and in the config as it is now; None: it cannot be composed.
@@ -167,7 +167,7 @@ def _visit(config: Config, links: list[Wanted], needed: Prerequisites, load: Loa
         finished = finished_runs(wanted.file, runs, wanted.where)
         if finished:
             differences = None if now is None else differences_of(finished[0], now)
-            needed.found[wanted.source] = Found(finished[0], wanted, len(finished), differences)
+            needed.found[wanted.source] = FinishedRun(finished[0], wanted, len(finished), differences)
             continue
         needed.reasons[wanted.source] = wanted
         source = _loaded(wanted, load)
@@ -222,13 +222,9 @@ def differences_of(run: Path, now: Composition) -> list[tuple[str, Any, Any]]:
         return []
     other = now.document.origins.root.written()
     keys = dict.fromkeys(key for data in (other, mine) for key, _ in flat(data))
-    pairs = [(key, value_of(mine, key), value_of(other, key)) for key in keys if not _is_beside_the_point(key)]
+    compared = [key for key in keys if not is_ignored(key) and "checkpoint" not in key.split(".")]
+    pairs = [(key, value_of(mine, key), value_of(other, key)) for key in compared]
     return [(key, one, two) for key, one, two in pairs if not same(one, two)]
-
-
-def _is_beside_the_point(key: str) -> bool:
-    """Whether a key changes no weights, or is a path that a run folder keeps in another form."""
-    return is_ignored(key) or "checkpoint" in key.split(".")
 
 
 def _shown(value: Any) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from flowconf.fbrl.reading import Part, Reader, read_text
+from flowconf.fbrl.reading import Reader, Segment, read_text
 from flowconf.fbrl.scan import scan
 from flowconf.fbrl.text import Face, font_file
 from flowconf.report import ConfigError
@@ -125,7 +125,7 @@ def counted(words: int, lines: int) -> Any:
 
 @pytest.mark.parametrize("level", ["lines", "paragraphs"])
 def test_another_number_of_words_is_said(level: str) -> None:
-    words = [Part(torch.ones(32, 30), gap) for gap in (0, 9, 30)]
+    words = [Segment(torch.ones(32, 30), gap) for gap in (0, 9, 30)]
     reader = Reader(level, counted(3, 2), Face("roboto", 22, 32), SIZES[level])
     rows = reader.read([words, words])
     assert [len(row.parts) for row in rows] == [3, 3]
@@ -140,8 +140,8 @@ def test_another_number_of_words_is_said(level: str) -> None:
 
 def test_a_long_line_continues_in_the_next_image() -> None:
     reader = Reader("lines", counted(3, 1), Face("roboto", 22, 32), SIZES["lines"])
-    few = [Part(torch.ones(32, 20), 9) for _ in range(7)]
-    wide = [Part(torch.ones(32, 90), 9) for _ in range(3)]
+    few = [Segment(torch.ones(32, 20), 9) for _ in range(7)]
+    wide = [Segment(torch.ones(32, 90), 9) for _ in range(3)]
     assert [len(parts) for parts in reader.filled([few, wide])] == [3, 3, 1, 2, 1]
     assert [len(row.words) for row in reader.read([few])] == [3, 3, 3]
 

@@ -8,7 +8,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from types import ModuleType
@@ -174,7 +173,7 @@ def _definitions(module: ModuleType) -> dict[str, tuple[ast.stmt, str]]:
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names = [node.target.id]
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            node.decorator_list = list(_decorators(node, registering))
+            node.decorator_list = [one for one in node.decorator_list if registering.isdisjoint(_names_used(one))]
         above = [line for each in getattr(node, "decorator_list", ()) for line in _lines_of(each, lines)]
         for name in names:
             found[name] = (node, "\n".join([*above, *_lines_of(node, lines)]))
@@ -185,14 +184,7 @@ def _lines_of(node: ast.stmt | ast.expr, lines: list[str]) -> list[str]:
     return lines[node.lineno - 1 : node.end_lineno]
 
 
-def _decorators(node: ast.ClassDef | ast.FunctionDef, registering: set[str]) -> Iterator[ast.expr]:
-    """The decorators that a definition needs: all but those of flowconf."""
-    for decorator in node.decorator_list:
-        if not registering & {part.id for part in ast.walk(decorator) if isinstance(part, ast.Name)}:
-            yield decorator
-
-
-def _names_used(node: ast.stmt) -> list[str]:
+def _names_used(node: ast.AST) -> list[str]:
     """The global names that a definition may read, in order of appearance; annotations count too."""
     return list(dict.fromkeys(part.id for part in ast.walk(node) if isinstance(part, ast.Name)))
 

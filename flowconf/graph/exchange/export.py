@@ -27,7 +27,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.open_size import parts
 from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
-from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, raised_here
+from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, listing, raised_here
 
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -50,9 +50,7 @@ class Exported:
     difference: float
 
     def __str__(self) -> str:
-        opened = (
-            f"dynamic sizes {', '.join(f'`{name}`' for name in self.open_sizes)}" if self.open_sizes else "static sizes"
-        )
+        opened = f"dynamic sizes {listing(self.open_sizes)}" if self.open_sizes else "static sizes"
         shapes = ", ".join(str(list(shape)) for shape in self.compared)
         same = "equal to the graph" if self.difference == 0 else f"within {self.difference:.1e} of the graph"
         return f"wrote {self.file}: {opened}; outputs on {shapes} are {same}"
@@ -87,11 +85,11 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
 def _need_packages() -> None:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        listed = ", ".join(f"`{name}`" for name in missing)
         advice = (
             'install them with `pip install "flowconf[export]"`, or write a `.pt2` program, which does not need them'
         )
-        raise MachineError(Diagnostic("FC0601", f"ONNX requires {listed}, which are not installed", advice=advice))
+        message = f"ONNX requires {listing(missing)}, which are not installed"
+        raise MachineError(Diagnostic("FC0601", message, advice=advice))
 
 
 # obstacles
@@ -145,8 +143,8 @@ def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
     found = dict.fromkeys(parts(size)[1] for given in inputs for size in given.shape or () if isinstance(size, str))
     for name in sizes:
         if name not in found:
-            listed = ", ".join(f"`{symbol}`" for symbol in found)
-            raise ConfigError(Diagnostic("FC0123", f"unknown size `{name}`", advice=f"available sizes: {listed}"))
+            advice = f"available sizes: {listing(list(found))}"
+            raise ConfigError(Diagnostic("FC0123", f"unknown size `{name}`", advice=advice))
     return tuple(name for name in found if name not in sizes)
 
 

@@ -12,7 +12,7 @@ from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
 from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step
 
-Module = TypeVar("Module", bound=object)
+AnyModule = TypeVar("AnyModule", bound=object)
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def _applied(applied: Applied) -> Applied:
     return replace(applied, module=_module(applied.module))
 
 
-def _module(module: Module) -> Module:
+def _module(module: AnyModule) -> AnyModule:
     if isinstance(module, Mount):
         return replace(module, graph=without_adapters(module.graph))
     if isinstance(module, Chain):

@@ -13,7 +13,7 @@ from flowconf.language.paths import above
 from flowconf.language.plan import GraphPlan, Mount, join
 from flowconf.language.resolve.reserved_names import RUNTIME
 
-Hole = tuple[str, int]
+HolePlace = tuple[str, int]
 """The path of a call below a mounted file, and the number of the `_` in it."""
 
 
@@ -48,13 +48,13 @@ class HoleSizes:
     """Path of a graph -> the path of its home."""
     mounts: dict[str, _Mounts] = field(default_factory=dict)
     """Path of a home -> all mounts of its file with the same holes."""
-    names: dict[str, dict[Hole, str]] = field(default_factory=dict)
+    names: dict[str, dict[HolePlace, str]] = field(default_factory=dict)
     """Path of a home -> the names of the sizes that differ between the mounts of its file."""
 
     def __post_init__(self) -> None:
         mounted: dict[str, Mount] = {}
         self._walk(self.graph, "", "", mounted)
-        holes: dict[str, dict[Hole, int]] = {home: {} for home in mounted}
+        holes: dict[str, dict[HolePlace, int]] = {home: {} for home in mounted}
         for path, sizes in self.sizes.items():
             for home in above(path):
                 if home in holes:
@@ -113,9 +113,9 @@ class HoleSizes:
                 self._walk(mount.graph, below, home, mounted)
 
 
-def _named(holes: list[Hole], taken: set[str]) -> dict[Hole, str]:
+def _named(holes: list[HolePlace], taken: set[str]) -> dict[HolePlace, str]:
     """A name for each size, such as `conv_in`."""
-    named: dict[Hole, str] = {}
+    named: dict[HolePlace, str] = {}
     for call, number in holes:
         name = f"{call.replace('.', '_')}_in{number + 1 if number else ''}"
         while name in taken or name in named.values():

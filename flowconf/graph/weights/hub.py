@@ -13,6 +13,8 @@ from flowconf.report import ConfigError, Diagnostic, MachineError, Place, why_no
 
 NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 """The name of a model."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
+"""A revision that can never name another commit."""
 MAIN = "main"
 """The revision without one."""
 
@@ -38,7 +40,7 @@ def downloaded(checkpoint: Checkpoint) -> Path:
     """
     hub = client(checkpoint.place)
     known = cached(checkpoint)
-    if known is not None and (checkpoint.sha256 is not None or _is_commit(checkpoint.revision)):
+    if known is not None and (checkpoint.sha256 is not None or COMMIT.fullmatch(checkpoint.revision or "")):
         return known
     names = _candidates(checkpoint)
     for name in names:
@@ -59,11 +61,6 @@ def downloaded(checkpoint: Checkpoint) -> Path:
 
 def _candidates(checkpoint: Checkpoint) -> tuple[str, ...]:
     return FOLDER_NAMES if checkpoint.file is None else (checkpoint.file,)
-
-
-def _is_commit(revision: str | None) -> bool:
-    """Whether a revision can never name another commit."""
-    return revision is not None and len(revision) == 40 and all(letter in "0123456789abcdef" for letter in revision)
 
 
 def _shards(file: Path) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.report import ConfigError, Diagnostic, Place, shown_path, why_not
+from flowconf.report import ConfigError, Diagnostic, Place, listing, shown_path, why_not
 
 MAIN = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 """The keys below which tools write the weights of a model, the usual ones first."""
@@ -41,8 +41,7 @@ def sets_of(found: object, at: str | None, file: Path, place: Place) -> TensorSe
         chosen = {f"{asked}.{name}": tensor for name, tensor in sets[asked].items()}
         return TensorSets(chosen, {path: sets[path] for path in sets if path != asked})
     if main is None:
-        listed = ", ".join(f"`{path}`" for path in sets)
-        message = f"`{shown_path(str(file))}` has several sets of tensors: {listed}"
+        message = f"`{shown_path(str(file))}` has several sets of tensors: {listing(list(sets))}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=f"choose one, as in `at: {next(iter(sets))}`"))
     return TensorSets(sets[main], {path: sets[path] for path in sets if path != main})
 

@@ -24,9 +24,11 @@ from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.plan import GraphPlan, join
 from flowconf.language.settings import Checkpoint
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, counted, shown_path, suggest
+from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, counted, listing, shown_path, suggest
 
 EMPTY = '""'
+FEW = 4
+"""The names that a message lists."""
 
 
 def as_key(key: str, value: str | Mapping[str, str]) -> str:
@@ -326,13 +328,13 @@ def _judge(
         advice = f"write `{request.written('mismatched', 'ignore')}` to keep the values that they have here"
         reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
     if report.missing and request.missing == "error":
-        message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {_listed(report.missing)}"
+        message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {listing(report.missing, FEW)}"
         spare = [name for name in mapping if name not in target]
         accepted = f"write `{request.written('missing', 'warn')}` to keep their current values"
         advice = _would_rename(report.missing, spare, request) or accepted
         reporter.error("FC0303", message, request.place, path=report.at, advice=advice)
     if report.unused and request.unused == "error":
-        message = f"{_counted(report.unused, f'of `{file}`')} not used: {_listed(report.unused)}"
+        message = f"{_counted(report.unused, f'of `{file}`')} not used: {listing(report.unused, FEW)}"
         advice = f"write `{request.written('unused', 'ignore')}` to accept that"
         reporter.error("FC0304", message, request.place, path=report.at, advice=advice)
     reporter.stop_on_errors()
@@ -360,7 +362,7 @@ def _would_match(target: Mapping[str, Tensor], names: list[str], request: Reques
     deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
     if deeper:
         return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
-    return f"the file has {_listed(names)}"
+    return f"the file has {listing(names, FEW)}"
 
 
 def _counted(names: list[str], of: str) -> str:
@@ -407,8 +409,3 @@ def _by_prefix(names: list[str]) -> list[tuple[str, int]]:
         prefix = name.split(".")[0]
         counts[prefix] = counts.get(prefix, 0) + 1
     return list(counts.items())
-
-
-def _listed(names: list[str], most: int = 4) -> str:
-    shown = ", ".join(f"`{name}`" for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -88,10 +88,6 @@ def _is_mapping(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _is_mapping_or_null(value: object) -> bool:
-    return value is None or isinstance(value, dict)
-
-
 def _are(fits: Callable[[object], bool]) -> Callable[[object], bool]:
     return lambda value: isinstance(value, list) and all(fits(member) for member in value)
 
@@ -113,7 +109,7 @@ FIELDS: dict[str, Callable[[object], bool]] = {
     "metrics": _is_mapping,
     "weights": _is_mapping,
     "sweep": _is_text,
-    "git": _is_mapping_or_null,
+    "git": lambda value: value is None or isinstance(value, dict),
     "environment": _is_mapping,
     "resources": _are_numbers,
 }

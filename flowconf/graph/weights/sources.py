@@ -26,13 +26,14 @@ from flowconf.report import (
     FlowconfError,
     Place,
     Suggestion,
+    listing,
     nearest,
     shown_path,
     why_not,
 )
 from flowconf.text.overrides import word_of
 
-Values = Sequence[tuple[str, Any]]
+Conditions = Sequence[tuple[str, Any]]
 """Dotted keys of a config, and their values."""
 Which = int | Literal["best", "last"]
 """Which weights of a run: its best or last ones, or those that it has kept of a step."""
@@ -47,12 +48,12 @@ NOT_A_WEIGHT = "@"
 """The prefix of tensors in a file that are not weights: the state of a run."""
 
 
-def find_run(config: str | Path, runs: str | Path, where: Values = ()) -> Path | None:
+def find_run(config: str | Path, runs: str | Path, where: Conditions = ()) -> Path | None:
     """The newest of the `finished_runs`, or None."""
     return next(iter(finished_runs(config, runs, where)), None)
 
 
-def finished_runs(config: str | Path, runs: str | Path, where: Values = ()) -> list[Path]:
+def finished_runs(config: str | Path, runs: str | Path, where: Conditions = ()) -> list[Path]:
     """The folders of the finished runs of the training config `config` below `runs`, newest first.
 
     `where` are dotted keys with the values that the config of a run has. Runs of another config with the same name are
@@ -64,7 +65,7 @@ def finished_runs(config: str | Path, runs: str | Path, where: Values = ()) -> l
     return sorted(finished, key=lambda run: (str(record(run).get("ended", "")), run.name), reverse=True)
 
 
-def _has_values(run: Path, where: Values) -> bool:
+def _has_values(run: Path, where: Conditions) -> bool:
     if not where:
         return True
     from flowconf.language.values import same, value_of
@@ -152,7 +153,7 @@ def weights_of(run: Path, which: Which = "best", place: Place | None = None) -> 
         return run / CHECKPOINTS / LAST
     file = kept_file(run, which)
     if not file.is_file():
-        kept = ", ".join(f"`{step}`" for step in kept_steps(run))
+        kept = listing(list(map(str, kept_steps(run))))
         advice = f"it has kept those of the steps {kept}" if kept else "`trainer.keep` keeps weights during a run"
         message = f"the run {shown_path(str(run))} has not kept the weights of step {which:,}"
         raise ConfigError(Diagnostic("FC0301", message, place or Place(str(file)), advice=advice))
@@ -257,7 +258,7 @@ def weights_file(path: str | Path, place: Place) -> Path:
         raise ConfigError(Diagnostic("FC0301", message, place, advice=_neighbour(Path(path), place)))
     if not found.name.endswith(ENDINGS):
         message = f"`{shown_path(str(path))}` is not a weights file"
-        advice = f"weights files end in {', '.join(f'`{ending}`' for ending in ENDINGS)}"
+        advice = f"weights files end in {listing(ENDINGS)}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return found
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from flowconf.train.callbacks.watcher import Watcher
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.resources import Meter, memory_in_use
+from flowconf.train.runs.resources import ResourceMeter, memory_in_use
 
 NOT_LOGGED = ("seconds", "steps_per_second")
 BETWEEN = 0.5
@@ -43,4 +43,4 @@ class Resources(Watcher):
         self._begin(step)
 
     def _begin(self, step: int) -> None:
-        self._first, self._meter = step, Meter(self._job.device)
+        self._first, self._meter = step, ResourceMeter(self._job.device)

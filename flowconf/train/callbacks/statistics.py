@@ -21,7 +21,7 @@ from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.team.shares import Idle
 
-Found = dict[str, dict[str, dict[str, float]]]
+Measured = dict[str, dict[str, dict[str, float]]]
 """Kind -> path -> `norm` and `zeros`."""
 ACTIVATION = "activation"
 MOST_PATHS = 500
@@ -123,7 +123,7 @@ class Statistics(Watcher):
             for hook in hooks:
                 hook.remove()
 
-    def _read(self, rows: Tensor | None) -> Found:
+    def _read(self, rows: Tensor | None) -> Measured:
         """What has been noted, as numbers; that of the whole batch, if there are several processes."""
         team = self._job.team
         tables = []
@@ -132,7 +132,7 @@ class Statistics(Watcher):
             table = torch.stack([*sums.values(), *last]) if sums or last else torch.zeros(0, 3, device=team.device)
             tables.append(team.add_up(table) if kind == ACTIVATION or team.whole is not None else table)
         numbers = iter(torch.cat([table.reshape(-1) for table in tables]).view(-1, 3).tolist())
-        found: Found = {}
+        found: Measured = {}
         for kind, sums in self._sums.items():
             lines = {name: next(numbers) for name in sums}
             share = next(numbers)[0] if kind == ACTIVATION else 1.0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references, registry, signatures
 from flowconf.language.config import Config
 from flowconf.language.training import CallbackSection, listed
-from flowconf.report import Diagnostic, Label, Reporter
+from flowconf.report import Diagnostic, Label, Reporter, listing
 from flowconf.report.origins import Origins
 from flowconf.train.checks.first_step import check_readable
 
@@ -55,8 +54,7 @@ def problems_of(seer: Any, name: str, section: CallbackSection, origins: Origins
     here = origins.value(("callbacks", name, "name"))
     having = [method for method in METHODS if callable(getattr(seer, method, None))]
     if not having:
-        known = ", ".join(f"`{method}`" for method in METHODS)
-        message = f"the callback `{section.name}` has none of the methods {known}"
+        message = f"the callback `{section.name}` has none of the methods {listing(list(METHODS))}"
         return [Diagnostic("FC0123", message, here, path, labels, f"define one of them, such as `{_written('step')}`")]
     found = [
         Diagnostic("FC0133", f"`{section.name}` must have the method `{_written(method)}`", here, path, labels)
@@ -84,17 +82,12 @@ def _written(method: str) -> str:
 
 def _takes(seer: Any, method: str) -> bool:
     """Whether a method can be called with its arguments."""
+    kind = inspect.getattr_static(seer, method)
+    unbound = isinstance(seer, type) and not isinstance(kind, staticmethod | classmethod)  # in a class, it takes `self`
     try:
-        given = [*_instance(seer, method), *METHODS[method]]
-        inspect.signature(getattr(seer, method)).bind(*given)
+        inspect.signature(getattr(seer, method)).bind(*["self"] * unbound, *METHODS[method])
     except TypeError:
         return False
     except ValueError:  # it has no signature
         return True
     return True
-
-
-def _instance(seer: Any, method: str) -> Iterator[str]:
-    """`self`, for a method that is looked up in a class and is not static."""
-    if isinstance(seer, type) and not isinstance(inspect.getattr_static(seer, method), staticmethod | classmethod):
-        yield "self"

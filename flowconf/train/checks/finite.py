@@ -67,7 +67,8 @@ def spoiled(terms: Terms, inputs: Sequence[str], values: Values | None, batch: V
             row = int(here.nonzero()[0])
             element = tuple(wrong[row].nonzero()[0].tolist()) if wrong.ndim > 1 else ()
             value = "NaN" if bool(batch[name][(row, *element)].isnan()) else "infinite"
-            found[name] = Spoiled(name, row, element, value, [path], masks, can_be_masked, _mask_of(term, name, inputs))
+            mask = None if term.mask is None or name in inputs else term.mask.name
+            found[name] = Spoiled(name, row, element, value, [path], masks, can_be_masked, mask)
     return list(found.values())
 
 
@@ -149,10 +150,6 @@ def _rows_not_finite(term: Term, values: Values, batch: Values) -> Tensor:
     if elements.ndim and len(elements) == rows:
         return _by_row(wrong)
     return wrong.any().expand(rows)
-
-
-def _mask_of(term: Term, field: str, inputs: Sequence[str]) -> str | None:
-    return None if term.mask is None or field in inputs else term.mask.name
 
 
 def _by_row(wrong: Tensor) -> Tensor:

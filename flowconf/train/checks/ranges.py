@@ -10,7 +10,7 @@ from flowconf.language.config import Config
 from flowconf.language.sections.sweeps import OVER
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Label, MachineError, Place, Reporter
 from flowconf.text.ranges import Range, moved, ranges_in
-from flowconf.train.precision import pick_devices
+from flowconf.train.precision import devices_of
 
 Check = Callable[[Sequence[str]], object]
 """Checks the config with these words. Raises `FlowconfError`."""
@@ -50,7 +50,7 @@ def _check_section(config: Config, ranges: Sequence[Range], reporter: Reporter) 
     if not ranges:
         message, advice = "`sweep` has no values to try", "write `over: {KEY: [VALUE, VALUE]}`"
         reporter.error("FC0122", message, origins.key(("sweep",)), at=OVER, advice=advice)
-    count = len(pick_devices(trainer.devices, origins.value(("trainer", "devices"))))
+    count = len(devices_of(config))
     if sweep.prune is not None and (count > 1 or trainer.nodes > 1):
         key = "devices" if count > 1 else "nodes"
         label = Label("a run has several processes", origins.value(("trainer", key)))

@@ -19,7 +19,7 @@ from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
 from flowconf.language.sections import activations, checks
 from flowconf.language.sections.members import with_members
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, of_system
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, listing, of_system
 from flowconf.text import Composition, Document, composing, from_data, with_graphs
 from flowconf.text.garbage import uncollected
 from flowconf.train.checks.trial import tried
@@ -361,8 +361,7 @@ def _rows(walk: Walk) -> None:
 
     left = check_rows(walk.checked, walk.inferred, walk.open_terms, walk.reporter)
     if left:
-        names = ", ".join(f"`{name}`" for name in left)
-        walk.reporter.notes.append(f"checked when a run has read its data: {names}")
+        walk.reporter.notes.append(f"checked when a run has read its data: {listing(left)}")
 
 
 def _prerequisites(walk: Walk) -> None:

@@ -56,7 +56,7 @@ def _size(error: FlowconfError, file: str | None) -> int:
 
 
 @dataclass(frozen=True)
-class _State:
+class _EditedConfig:
     """A config with changes: its words of the command line, and the texts of files that were changed."""
 
     words: tuple[str, ...]
@@ -66,13 +66,13 @@ class _State:
         """Whether the advice of an error is an edit of this config."""
         return found.severity == "error" and (found.fix is not None or self._replaces(found))
 
-    def with_advice(self, found: Iterable[Diagnostic]) -> _State:
+    def with_advice(self, found: Iterable[Diagnostic]) -> _EditedConfig:
         """The state after the advice of all of these errors."""
         applied = [one for one in found if self.applies(one)]
         with edited(self.texts):
             texts = mended(fix for one in applied if (fix := one.fix) is not None).texts
         better = {one.place.word: one.better_word for one in applied}
-        return _State(tuple(better.get(word) or word for word in self.words), {**self.texts, **texts})
+        return _EditedConfig(tuple(better.get(word) or word for word in self.words), {**self.texts, **texts})
 
     def _replaces(self, found: Diagnostic) -> bool:
         return found.place.word in self.words and found.better_word is not None
@@ -83,7 +83,7 @@ class _Trial:
 
     def __init__(self, found: Sequence[Diagnostic], words: tuple[str, ...], check: Check, size: int) -> None:
         self.found, self.check = found, check
-        self.before = _State(words)
+        self.before = _EditedConfig(words)
         self.checks = max(1, min(MOST, EFFORT // max(size, 1)))
         self.known = {(one.code, one.message) for one in found}
         self.candidates = {
@@ -135,7 +135,7 @@ class _Trial:
             return wrong
         return wrong | {n for n, one in chosen.items() if any(_is_value(e, one) for e in left)}
 
-    def errors(self, state: _State) -> list[Diagnostic]:
+    def errors(self, state: _EditedConfig) -> list[Diagnostic]:
         self.checks -= 1
         with edited(state.texts):
             return [found for found in self.check(state.words) if found.severity == "error"]

@@ -27,7 +27,7 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
             reporter.warn("FC0407", message, step.place, path=path, advice=advice)
     settings = config.model.freezing()
     thawed = {name for name in reach.parameters if not is_frozen(name, settings)}
-    states = [_State(config, reach, name, thawed) for name in (None, *config.training.phases)]
+    states = [_PhaseState(config, reach, name, thawed) for name in (None, *config.training.phases)]
     idle = {path for path, _, _ in unneeded}
     if reach.certain:
         _check_trained(config, reach, states, idle, reporter)
@@ -35,7 +35,7 @@ def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
     _check_phases(config, reach, states, reporter)
 
 
-class _State:
+class _PhaseState:
     """The trainable parameters and active loss terms of a phase; None means outside of all phases.
 
     `thawed` are the parameters that the document itself does not freeze.
@@ -87,7 +87,7 @@ def selected(selectors: str | list[str] | None, reach: Reach) -> set[str]:
     return {reach.copies[name] for text in listed(selectors) for name in reach.select(text)}
 
 
-def _check_phases(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
+def _check_phases(config: Config, reach: Reach, states: Sequence[_PhaseState], reporter: Reporter) -> None:
     """Report phases that freeze one name of a tied parameter but not the other, or thaw a member that follows."""
     below = by_path(reach.parameters)
     for state in states[1:]:
@@ -149,7 +149,7 @@ def _mounts(step: Step) -> Iterator[tuple[Applied, GraphPlan]]:
 
 
 def _check_trained(
-    config: Config, reach: Reach, states: Sequence[_State], idle: Collection[str], reporter: Reporter
+    config: Config, reach: Reach, states: Sequence[_PhaseState], idle: Collection[str], reporter: Reporter
 ) -> None:
     trained = set().union(*(state.trained for state in states))
     open_ = {name for state in states for name in state.trainable if not is_under(name, idle)}
@@ -175,7 +175,7 @@ def _highest(names: set[str], others: set[str]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _reasons(config: Config, path: str, terms: Sequence[str], states: Sequence[_State]) -> Iterator[Label]:
+def _reasons(config: Config, path: str, terms: Sequence[str], states: Sequence[_PhaseState]) -> Iterator[Label]:
     """Labels for the terms that reach a path, with the reason why they do not train it."""
     training, origins = config.training, config.origins
     for term in terms:
@@ -204,7 +204,7 @@ class _Level:
     prefix: str
 
 
-def _check_frozen(config: Config, reach: Reach, states: Sequence[_State], reporter: Reporter) -> None:
+def _check_frozen(config: Config, reach: Reach, states: Sequence[_PhaseState], reporter: Reporter) -> None:
     """Report frozen parts with random weights that come after trained ones, or whose value is a target of the loss.
 
     A frozen part with weights from a checkpoint, with an `init`, or that a phase trains is intended: gradients pass

@@ -16,7 +16,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve.module_settings import read_checkpoint
 from flowconf.language.settings import Checkpoint
 from flowconf.language.weight_source import CheckpointSource
-from flowconf.report import NOWHERE, Reporter, shown_path
+from flowconf.report import NOWHERE, Reporter, listing, shown_path
 
 JUDGED = ("missing", "unused", "mismatched")
 """The keys of a checkpoint that say what to do with tensors that do not match."""
@@ -40,7 +40,7 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
         return
     awaited = [one.hub for one in sources if one.hub is not None and is_awaited(one, RUNS)]
     if awaited:
-        names = ", ".join(f"`{name}`" for name in dict.fromkeys(awaited))
+        names = listing(list(dict.fromkeys(awaited)))
         reporter.notes.append(f"checked when they are downloaded: the weights of {names}")
     runs = RUNS if config is None else config.training.trainer.runs
     asked = requests(plan, runs)

@@ -16,7 +16,7 @@ from flowconf.report import Diagnostic, RunError, bytes_in_words
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.real_rows import RealRows
 from flowconf.train.insight.memory import Fields, StepMemory, step_memory
-from flowconf.train.precision import pick_devices
+from flowconf.train.precision import devices_of
 
 SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kMGT]?B)")
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
@@ -61,7 +61,7 @@ def in_words(memory: StepMemory) -> str:
 def memory_of(config: Config, inference: Inference) -> Callable[[int], StepMemory]:
     """The memory of a step as a function of the rows of a batch. It raises `MemoryUnknown`."""
     fields = _fields(config, inference)
-    device = pick_devices(config.training.trainer.devices, config.origins.value(()))[0]
+    device = devices_of(config)[0]
 
     def memory(rows: int) -> StepMemory:
         try:
@@ -119,7 +119,7 @@ def bytes_of(size: str) -> int:
 
 def free_memory(config: Config) -> int:
     """The free bytes of the device of a config, or of the machine."""
-    device = pick_devices(config.training.trainer.devices, config.origins.value(()))[0]
+    device = devices_of(config)[0]
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     known = Path("/proc/meminfo")

@@ -291,13 +291,13 @@ def with_batches(graph: Graph, batches: Iterable[Batch], values: Sequence[str]) 
             yield batch, {name: tensor.cpu() for name, tensor in found.items()}
 
 
-Field = Callable[[Batch, range], Tensor | list[str]]
+ReadField = Callable[[Batch, range], Tensor | list[str]]
 """A field of a batch with these rows of a split."""
 
 
-def _kept(names: Sequence[str], values: Sequence[str], split: Split) -> dict[str, Field]:
+def _kept(names: Sequence[str], values: Sequence[str], split: Split) -> dict[str, ReadField]:
     """The fields to write beside the values of the graph. Raises `ConfigError` for an unknown one."""
-    known: dict[str, Field] = {
+    known: dict[str, ReadField] = {
         ROW: lambda batch, rows: torch.tensor([place_of_row(split, row)[1] for row in rows]),
         FILE: lambda batch, rows: [str(place_of_row(split, row)[0]) for row in rows],
     }

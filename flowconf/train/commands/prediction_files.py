@@ -8,18 +8,19 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import torch
 from torch import Tensor
 
 from flowconf.graph.weights.files import save_tensors
-from flowconf.report import ConfigError, Diagnostic, Place, json_line
+from flowconf.report import ConfigError, Diagnostic, Place, json_line, listing
 
 Columns = Mapping[str, Tensor | Sequence[str]]
 """Values of some rows by name: tensors [rows, ...], or a text for each row."""
@@ -27,25 +28,28 @@ MOST_COLUMNS = 10_000
 """Columns of a CSV file."""
 
 
-class Format(Protocol):
+class PredictionFormat(ABC):
     """Writes the rows of a file in their order."""
 
-    def add(self, rows: Columns) -> None: ...
+    @abstractmethod
+    def add(self, rows: Columns) -> None:
+        """Add the values of some rows."""
 
-    def finish(self) -> None:
-        """Complete the file; its streams are closed."""
-
+    @abstractmethod
     def close(self) -> None:
         """Close the streams."""
 
+    def finish(self) -> None:  # noqa: B027 - most have nothing more to do
+        """Complete the file, whose streams are closed."""
 
-class Predictions:
+
+class PredictionFile:
     """A file of predictions that is being written: nothing is, before its first rows."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.folder = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-        self.format: Format | None = None
+        self.format: PredictionFormat | None = None
         self.rows = 0
         self.first: Columns = {}
 
@@ -71,14 +75,13 @@ class Predictions:
 
 
 @contextmanager
-def prediction_file(output: str | Path) -> Iterator[Predictions]:
+def prediction_file(output: str | Path) -> Iterator[PredictionFile]:
     """The file to add predictions to, in the format that its suffix names. Raises `ConfigError` for another suffix."""
     file = Path(output).absolute()
     if file.suffix.lower() not in FORMATS:
-        known = ", ".join(f"`{suffix}`" for suffix in FORMATS)
-        message = f"the output file must end in {known}, got `{output}`"
+        message = f"the output file must end in {listing(list(FORMATS))}, got `{output}`"
         raise ConfigError(Diagnostic("FC0501", message, Place(word=str(output))))
-    found = Predictions(file)
+    found = PredictionFile(file)
     try:
         yield found
         found.finish()
@@ -88,7 +91,7 @@ def prediction_file(output: str | Path) -> Iterator[Predictions]:
         shutil.rmtree(found.folder, ignore_errors=True)
 
 
-class Table:
+class CsvFile(PredictionFormat):
     """A CSV file with a column for each number: `logits.0`, `logits.1` for a vector of two."""
 
     def __init__(self, file: Path) -> None:
@@ -109,14 +112,11 @@ class Table:
         flat = [_texts(values) for values in rows.values()]
         self.writer.writerows([text for values in row for text in values] for row in zip(*flat, strict=True))
 
-    def finish(self) -> None:
-        pass
-
     def close(self) -> None:
         self.stream.close()
 
 
-class Lines:
+class JsonLinesFile(PredictionFormat):
     """A file with a line of JSON for each row; the rows may have different shapes."""
 
     def __init__(self, file: Path) -> None:
@@ -127,15 +127,12 @@ class Lines:
         for row in zip(*plain, strict=True):
             self.stream.write(f"{json_line(dict(zip(rows, row, strict=True)))}\n")
 
-    def finish(self) -> None:
-        pass
-
     def close(self) -> None:
         self.stream.close()
 
 
 @dataclass
-class Arrays:
+class ArrayFile(PredictionFormat):
     """An `.npz` or `.safetensors` file; the bytes of each array are collected in a file, and then put together."""
 
     file: Path
@@ -184,11 +181,11 @@ class Arrays:
         return self.file.with_name(f"{number}.part")
 
 
-FORMATS: dict[str, Callable[[Path], Format]] = {
-    ".npz": Arrays,
-    ".safetensors": Arrays,
-    ".csv": Table,
-    ".jsonl": Lines,
+FORMATS: dict[str, Callable[[Path], PredictionFormat]] = {
+    ".npz": ArrayFile,
+    ".safetensors": ArrayFile,
+    ".csv": CsvFile,
+    ".jsonl": JsonLinesFile,
 }
 
 

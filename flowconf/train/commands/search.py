@@ -24,7 +24,7 @@ from flowconf.train.checks.ranges import check_search, ranges_of
 from flowconf.train.checks.road import Walk
 from flowconf.train.commands.study import ENDED, Study
 from flowconf.train.commands.swept import carry_out, note_failure
-from flowconf.train.commands.workers import Task, Worker, asking
+from flowconf.train.commands.workers import SweepTask, Worker, asking
 from flowconf.train.runs.sweeps import Asked, SweepRun, read_runs, refuse_changed, varying
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import ENDING
@@ -175,7 +175,7 @@ class Search:
                 more = run is not None
                 walk = None if run is None else self._walk(run, folder)
                 if run is not None and walk is not None:
-                    worker = Worker.start(Task(walk, run, folder, verbose), jobs)
+                    worker = Worker.start(SweepTask(walk, run, folder, verbose), jobs)
                     running[worker.connection] = worker
                 elif run is not None:
                     study.end(run)

@@ -16,7 +16,7 @@ from pathlib import Path
 from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.directions import direction_of_best
-from flowconf.report import ConfigError, Diagnostic, Place, RunError, render_text, shown_path
+from flowconf.report import ConfigError, Diagnostic, Place, RunError, listing, render_text, shown_path
 from flowconf.text import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
@@ -103,7 +103,7 @@ def _sweep(asked: Asked, folder: Path, verbose: bool) -> None:
         raise KeyboardInterrupt
     failed = [" ".join(run.overrides) for run in begun if run.status == FAILED]
     if failed:
-        message = f"{len(failed)} of the sweep's runs failed: {', '.join(f'`{words}`' for words in failed[:10])}"
+        message = f"{len(failed)} of the sweep's runs failed: {listing(failed[:10])}"
         raise RunError(Diagnostic("FC0702", message))
 
 

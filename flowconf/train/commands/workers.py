@@ -23,7 +23,7 @@ from flowconf.train.team.launch import environment, threads
 
 
 @dataclass(frozen=True)
-class Task:
+class SweepTask:
     """A run to train, with its checked config, in the folder of a sweep."""
 
     walk: Walk
@@ -37,12 +37,12 @@ class Task:
 class Worker:
     """A process that trains one run."""
 
-    task: Task
+    task: SweepTask
     process: SpawnProcess
     connection: Connection
 
     @classmethod
-    def start(cls, task: Task, jobs: int) -> Worker:
+    def start(cls, task: SweepTask, jobs: int) -> Worker:
         """Start a process, which has its part of the machine's cores."""
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
@@ -83,7 +83,7 @@ def asking(run: SweepRun, hopeless: Callable[[list[float]], bool]) -> Prunes:
     return prunes
 
 
-def _work(task: Task, connection: Connection) -> None:
+def _work(task: SweepTask, connection: Connection) -> None:
     """Train the run of a task. A signal to the sweep ends it after its step; one to this process does as well."""
     survive_signals()
     projects.import_again(task.projects)

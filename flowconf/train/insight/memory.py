@@ -110,7 +110,7 @@ class _Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch la
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassMemory:
     """The bytes of one forward and backward pass beside the weights and the batch."""
 
     kept: Mapping[str, int]
@@ -131,7 +131,7 @@ class StepMemory:
     optimizer: int
     averages: int
     batch: int
-    found: Pass
+    found: PassMemory
 
     @property
     def peak(self) -> int:
@@ -145,7 +145,7 @@ class StepMemory:
         return sum(self.found.kept.values())
 
 
-def rehearsed(view: nn.Module, batch: Iterable[Tensor], loss: Callable[[], Tensor]) -> Pass:
+def rehearsed(view: nn.Module, batch: Iterable[Tensor], loss: Callable[[], Tensor]) -> PassMemory:
     """What `loss`, which runs `view` with `batch`, and its backward pass allocate.
 
     All tensors are fake; the gradients stay with the parameters.
@@ -155,7 +155,7 @@ def rehearsed(view: nn.Module, batch: Iterable[Tensor], loss: Callable[[], Tenso
         kept = {path: size for path, size in storages.by_path.items() if size}
         forward, storages.peak = storages.peak, storages.now
         total.backward()  # type: ignore[no-untyped-call]
-        return Pass(kept, forward, storages.peak)
+        return PassMemory(kept, forward, storages.peak)
 
 
 def step_memory(config: Config, inference: Inference, fields: Fields, rows: int, device: torch.device) -> StepMemory:

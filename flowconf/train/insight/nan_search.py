@@ -7,7 +7,6 @@ its results: a run resumed from its checkpoint with this setting fails at the sa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +125,8 @@ def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking)
     names = ["train/loss", *(f"train/loss/{term.name}" for term in job.active.terms)]
     wrong = [f"`{name}`" for name, loss in zip(names, losses, strict=True) if _kind(loss)][-1:]
     if not wrong and job.precision.scaler is None:  # with a scaler, such gradients are expected
-        wrong = [f"the gradient of `{name}`" for name in _wrong_gradients(job)][:1]
+        gradients = ((name, parameter.grad) for name, parameter in job.graph.named_parameters())
+        wrong = [f"the gradient of `{name}`" for name, gradient in gradients if _kind(gradient)][:1]
     if not wrong:
         return
     if causes := in_step(job, step):
@@ -136,12 +136,6 @@ def _refuse_losses(job: Job, step: int, losses: list[Tensor], looking: _Looking)
     sources = "; ".join(f"the first {kind} comes from {origin}" for kind, origin in origins.items())
     path = [origin.path for origin in origins.values()][-1] if origins else ""
     raise RunError(_diagnostic(job, f"{wrong[0]} is not finite in step {step + 1:,}: {sources}", path, None))
-
-
-def _wrong_gradients(job: Job) -> Iterator[str]:
-    for name, parameter in job.graph.named_parameters():
-        if _kind(parameter.grad):
-            yield name
 
 
 def _diagnostic(job: Job, message: str, path: str, advice: str | None) -> Diagnostic:

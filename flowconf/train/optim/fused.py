@@ -22,7 +22,7 @@ Step = TypeVar("Step", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FusedGroup:
     """The parameters of a group that have gradients and are of one device and dtype, and their state."""
 
     group: int
@@ -61,7 +61,7 @@ class Collecting(Clearing):
     """Adam or AdamW with its fused kernel, without `amsgrad`."""
 
     kernel: Callable[..., None]
-    _parts: tuple[Part, ...] = ()
+    _parts: tuple[FusedGroup, ...] = ()
     _without: tuple[Tensor, ...] | None = None
     """The parameters without a gradient; None before the first step."""
 
@@ -89,7 +89,7 @@ class Collecting(Clearing):
                 self._update(part, some, self.param_groups[part.group])
         return None
 
-    def _update(self, part: Part, grads: list[Tensor], group: dict[str, Any]) -> None:
+    def _update(self, part: FusedGroup, grads: list[Tensor], group: dict[str, Any]) -> None:
         part.count.add_(1)
         self.kernel(
             part.parameters,
@@ -115,7 +115,7 @@ class Collecting(Clearing):
         self._parts = tuple(self._collected(every)) if again and self._without is not None else ()
         self._without = without
 
-    def _collected(self, every: list[tuple[int, Tensor]]) -> Iterator[Part]:
+    def _collected(self, every: list[tuple[int, Tensor]]) -> Iterator[FusedGroup]:
         """The parts of all groups; `every` are their parameters, each with the number of its group."""
         found: dict[tuple[int, torch.device, torch.dtype], list[Tensor]] = {}
         for number, one in every:
@@ -127,7 +127,7 @@ class Collecting(Clearing):
             for state, own in zip(states, count, strict=True):
                 state["step"] = own
             averages, squares, counts = ([state[key] for state in states] for key in ("exp_avg", "exp_avg_sq", "step"))
-            yield Part(number, parameters, averages, squares, count, counts)
+            yield FusedGroup(number, parameters, averages, squares, count, counts)
 
 
 class Adam(Collecting, optim.Adam):

@@ -59,7 +59,7 @@ def groups_of(config: Config, graph: Graph, named: Mapping[str, nn.Parameter]) -
         training.optimizer.groups,
         graph.parameters_at,
         lambda text: origins.key(("optimizer", "groups", text)),
-        [_by_selector(phase.lr) for phase in training.phases.values()],
+        [phase.lr if isinstance(phase.lr, dict) else {"": phase.lr} for phase in training.phases.values()],
         None if decay is None else layer_decay(named, layers, decay.factor),
     )
 
@@ -111,10 +111,6 @@ def _selected(
             given = problem.diagnostics[0]
             wrong.append(Diagnostic("FC0405", given.message, place(text), text, advice=given.advice))
     return found
-
-
-def _by_selector(factor: float | dict[str, float]) -> dict[str, float]:
-    return factor if isinstance(factor, dict) else {"": factor}
 
 
 def layer_decay(

@@ -14,13 +14,8 @@ from flowconf.language import registry
 from flowconf.language.training import Point, ScheduleSection
 from flowconf.report import listing
 
-Shape = Callable[[float], float]
+ScheduleFunction = Callable[[float], float]
 ArgsOf = Callable[[ScheduleSection], Mapping[str, Any]]
-
-
-def own_args(section: ScheduleSection) -> Mapping[str, Any]:
-    """The arguments as they are written."""
-    return section.args
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,7 @@ class Stretch:
     """A schedule for the steps from `begin` to `end`."""
 
     name: str
-    shape: Shape
+    shape: ScheduleFunction
     warmup: int
     begin: int
     end: int
@@ -45,7 +40,11 @@ class Schedule:
     """Schedules one after the other."""
 
     def __init__(
-        self, sections: Sequence[ScheduleSection], total: int, steps_per_epoch: int, args_of: ArgsOf = own_args
+        self,
+        sections: Sequence[ScheduleSection],
+        total: int,
+        steps_per_epoch: int,
+        args_of: ArgsOf = lambda section: section.args,
     ) -> None:
         """`args_of` gives the arguments of a section."""
         self.stretches: list[Stretch] = []
@@ -64,10 +63,10 @@ class Schedule:
         return self.stretches[-1].factor(step)
 
 
-def made(name: str, args: Mapping[str, Any]) -> Shape:
+def made(name: str, args: Mapping[str, Any]) -> ScheduleFunction:
     """A registered schedule with its arguments. Raises what its class raises."""
     schedule = registry.schedules.load(name)
-    found: Shape = schedule(**args) if isinstance(schedule, type) else partial(schedule, **args)
+    found: ScheduleFunction = schedule(**args) if isinstance(schedule, type) else partial(schedule, **args)
     return found
 
 

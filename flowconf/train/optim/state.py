@@ -12,7 +12,7 @@ from flowconf.graph.sharded import like
 from flowconf.report import listing
 
 Make = Callable[[list[dict[str, Any]]], optim.Optimizer]
-Kept = Mapping[str, Any]
+SavedValues = Mapping[str, Any]
 """Name of a value -> the value: a tensor, plain data, or containers of both."""
 FEW = 4
 SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
@@ -48,7 +48,10 @@ def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def restore_state(
-    optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str], saved: Mapping[str, Kept], make: Make | None
+    optimizer: optim.Optimizer,
+    names: Mapping[nn.Parameter, str],
+    saved: Mapping[str, SavedValues],
+    make: Make | None,
 ) -> list[str]:
     """Restore `state_of`; settings such as learning rates stay those of `optimizer`. Returns notes for the user.
 
@@ -110,7 +113,7 @@ def state_shapes(parameter: Tensor, group: Mapping[str, Any], make: Make) -> Map
     return {name: tuple(getattr(value, "shape", ())) for name, value in optimizer.state.get(small, {}).items()}
 
 
-def _fits(saved: Kept, parameter: nn.Parameter, expected: Mapping[str, tuple[int, ...]] | None) -> bool:
+def _fits(saved: SavedValues, parameter: nn.Parameter, expected: Mapping[str, tuple[int, ...]] | None) -> bool:
     if expected is None:
         return all(_shape(value) in ((), tuple(parameter.shape)) for value in saved.values())
     sizes = dict(zip(SIZES, parameter.shape, strict=False))

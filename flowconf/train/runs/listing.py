@@ -99,7 +99,7 @@ class Listed:
 
 
 @dataclass
-class Group:
+class RunGroup:
     """The runs of one config file."""
 
     config: str
@@ -108,7 +108,7 @@ class Group:
 
 def list_runs(
     folder: str | Path, sort: str | None = None, where: Sequence[str] = (), over: str | None = None
-) -> tuple[list[Group], list[Diagnostic]]:
+) -> tuple[list[RunGroup], list[Diagnostic]]:
     """The runs below `folder` by config, oldest first; and warnings.
 
     `sort` is a metric (best first), or a setting, `status` or `config` (ascending). Each item of `where` is a condition
@@ -127,7 +127,7 @@ def list_runs(
     groups: dict[str, list[Listed]] = {}
     for run in sorted(runs, key=lambda run: str(run.record["config"])):
         groups.setdefault(run.record["config"], []).append(run)
-    return [Group(config, compared(found)) for config, found in groups.items()], warnings
+    return [RunGroup(config, compared(found)) for config, found in groups.items()], warnings
 
 
 def _averaged(runs: list[Listed], over: str) -> list[Listed]:
@@ -160,7 +160,7 @@ def _mean(runs: Sequence[Listed], over: str) -> Listed:
     return Listed(runs[0].folder, record, settings, averaged=[run.folder for run in runs], deviations=deviations)
 
 
-def table(group: Group) -> str:
+def table(group: RunGroup) -> str:
     """The runs of a config as aligned columns."""
     keys = list(dict.fromkeys(key for run in group.runs for key in run.differs))
     metrics = list(dict.fromkeys(name for run in group.runs for name in run.metrics))
@@ -332,13 +332,20 @@ def _order(value: object) -> tuple[int, float, str]:
     return 2 if value is ABSENT else 1, 0.0, str(value)
 
 
-def _took(run: Listed) -> str:
-    started, ended = run.record.get("started"), run.record.get("ended")
+def seconds_of(record: Mapping[str, Any]) -> float | None:
+    """How long a run took; None if it has not ended."""
+    started, ended = record.get("started"), record.get("ended")
     if not started or not ended:
+        return None
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+
+
+def _took(run: Listed) -> str:
+    seconds = seconds_of(run.record)
+    if seconds is None:
         return "-"
-    seconds = int((datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds())
-    hours, minutes = divmod(seconds // 60, 60)
-    return f"{hours}:{minutes:02}:{seconds % 60:02}"
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return f"{hours}:{minutes:02}:{int(seconds) % 60:02}"
 
 
 def _short(text: str) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from flowconf.graph.weights.sources import RECORD, find_run_folder
 from flowconf.report import Diagnostic, bytes_in_words, shown_path
 from flowconf.text.write import inline
 from flowconf.train.runs.curves import Logged
-from flowconf.train.runs.listing import Listed, compared, listed
+from flowconf.train.runs.listing import Listed, compared, listed, seconds_of
 from flowconf.train.runs.lock import LINES
 from flowconf.train.runs.log_reader import text_of
 from flowconf.train.runs.predictions import read_predictions
@@ -110,12 +109,12 @@ def names(runs: Sequence[Listed]) -> list[str]:
 
 
 def _facts(run: Listed) -> list[tuple[str, str]]:
-    record = run.record
+    record, seconds = run.record, seconds_of(run.record)
     found = [("config", shown_path(str(record["config"]))), ("status", str(record["status"]))]
     found += [("with", " ".join(map(str, record["overrides"])))] if record.get("overrides") else []
     found += [
         ("started", str(record.get("started") or "")[:19].replace("T", " ")),
-        ("took", _took(record)),
+        ("took", "" if seconds is None else f"{seconds:,.0f} s"),
         ("seed", str(record.get("seed", ""))),
     ]
     found += _resources(record.get("resources", {}))
@@ -141,13 +140,6 @@ def _resources(taken: Mapping[str, float]) -> list[tuple[str, str]]:
 def _digits(number: float) -> str:
     """A number with at least four digits, and none after the point if it is large."""
     return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
-
-
-def _took(record: Mapping[str, Any]) -> str:
-    started, ended = record.get("started"), record.get("ended")
-    if not started or not ended:
-        return ""
-    return f"{(datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds():,.0f} s"
 
 
 def _environment(record: Mapping[str, Any]) -> list[tuple[str, str]]:

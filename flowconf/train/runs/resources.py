@@ -18,7 +18,7 @@ KILO = 1 if sys.platform == "darwin" else 1024
 """The unit in which the system gives the memory of a process."""
 
 
-class Meter:
+class ResourceMeter:
     """Measures a run from now on."""
 
     def __init__(self, device: torch.device) -> None:

@@ -26,7 +26,7 @@ from flowconf.text import read
 from flowconf.text.write import dump
 from flowconf.train.runs.listing import DIED, flat, has_died, is_ignored
 from flowconf.train.runs.lock import LINES as METRICS
-from flowconf.train.runs.log_reader import no_link, text_of
+from flowconf.train.runs.log_reader import lines_in, no_link, text_of
 from flowconf.train.runs.resume import portable
 from flowconf.train.screen import number
 
@@ -114,10 +114,10 @@ class SweepRun:
     def evaluations(self) -> list[float]:
         """The value that is monitored at each evaluation in the log of the run."""
         try:
-            lines = text_of(Path(str(self.folder)) / METRICS).splitlines()
+            lines = lines_in(text_of(Path(str(self.folder)) / METRICS).encode())
         except OSError:
             return []
-        values = [found.get(self.best) for found in map(_data, lines) if found is not None]
+        values = [found.get(self.best) for found in lines]
         return [float(value) for value in values if isinstance(value, int | float)]
 
 
@@ -147,20 +147,15 @@ def read_runs(sweep: Path) -> list[SweepRun]:
 
 
 def _run(line: str) -> SweepRun | None:
-    found = _data(line)
-    kinds = {"number": int, "overrides": list, "best": str, "mode": str, "folder": str | None, "status": str}
-    if found is None or found.keys() != kinds.keys():
-        return None
-    well = all(isinstance(found[key], kind) for key, kind in kinds.items())
-    return SweepRun(**found) if well and all(isinstance(word, str) for word in found["overrides"]) else None
-
-
-def _data(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    kinds = {"number": int, "overrides": list, "best": str, "mode": str, "folder": str | None, "status": str}
+    if not isinstance(found, dict) or found.keys() != kinds.keys():
+        return None
+    well = all(isinstance(found[key], kind) for key, kind in kinds.items())
+    return SweepRun(**found) if well and all(isinstance(word, str) for word in found["overrides"]) else None
 
 
 def refuse_running(runs: Sequence[SweepRun]) -> None:
@@ -182,16 +177,12 @@ def refuse_changed(run: SweepRun, config: Config) -> None:
         before = _settings(read(file).data)
     except FlowconfError:
         return  # resuming it reports what is wrong
-    now = _settings(_as_read(portable(config)))
+    now = _settings(read(CONFIG, dump(portable(config))).data)
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         message = f"`{changed[0]}` has changed since the run {shown_path(run.folder)} of this sweep"
         advice = "undo the change, or start a new sweep"
         raise ConfigError(config.diagnostic("FC0702", message, tuple(changed[0].split(".")), advice))
-
-
-def _as_read(data: Mapping[str, Any]) -> Any:
-    return read(CONFIG, dump(data)).data
 
 
 def _settings(data: Mapping[str, Any]) -> dict[str, Any]:

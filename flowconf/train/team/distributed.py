@@ -25,7 +25,7 @@ from flowconf.graph.graph import Graph
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, shell_word
 from flowconf.train.objective.terms import Average, Term
-from flowconf.train.precision import pick_devices
+from flowconf.train.precision import devices_of
 from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
 from flowconf.train.team.watch import Watch
 
@@ -302,7 +302,7 @@ def team_for(config: Config, member: Team) -> Team:
     Raises `ConfigError` if the number of processes does not match the config, `MachineError` for missing devices.
     """
     trainer = config.training.trainer
-    devices = pick_devices(trainer.devices, config.origins.value(("trainer", "devices")))
+    devices = devices_of(config)
     local = int(os.environ["LOCAL_RANK"]) if is_member() else 0
     if is_member():
         there = int(os.environ["LOCAL_WORLD_SIZE"])

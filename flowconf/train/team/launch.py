@@ -77,12 +77,10 @@ def processes(config: Config) -> int:
     """The number of processes to start on this machine for a config; 0: train in this process."""
     if "RANK" in os.environ:
         return 0
-    from flowconf.train.precision import pick_devices
+    from flowconf.train.precision import devices_of
 
-    trainer = config.training.trainer
-    place = config.origins.value(("trainer", "devices"))
-    count = len(pick_devices(trainer.devices, place))
-    return count if count > 1 or trainer.nodes > 1 else 0
+    count = len(devices_of(config))
+    return count if count > 1 or config.training.trainer.nodes > 1 else 0
 
 
 def given() -> Task | None:
