@@ -38,13 +38,6 @@ RunArgument = Annotated[
 ]
 
 
-def _text_or_json(form: str) -> str:
-    if form not in ("text", "json"):
-        raise typer.BadParameter(f"expected text or json, got `{form}`", param_hint="'--format'")
-    return form
-
-
-TextOrJson = Annotated[str, typer.Option("--format", help="text or json.", callback=_text_or_json)]
 LastOption = Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")]
 StepOption = Annotated[
     int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
@@ -57,6 +50,9 @@ class Form(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+FormOption = Annotated[Form, typer.Option("--format", help="The output format.")]
 
 
 def refuse_other_pictures(output: Path | None, *others: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from flowconf.cli.arguments import TextOrJson, TrustOption, config_of, refuse_other_pictures, trust_project_of
+from flowconf.cli.arguments import Form, FormOption, TrustOption, config_of, refuse_other_pictures, trust_project_of
 from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
 
@@ -49,7 +49,7 @@ def diff(
     given: Annotated[
         list[str] | None, typer.Option("--before", metavar="OVERRIDE", help="An override for A; repeatable.")
     ] = None,
-    form: TextOrJson = "text",
+    form: FormOption = Form.TEXT,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Draw the changes: A and B as a .html page, or B as an image.")
     ] = None,
@@ -69,7 +69,7 @@ def diff(
     assert new.document
     changes = compare(old.document, new.document)
     carry = carry_over(old.inferred, new.inferred)
-    lines = _json_lines(changes, carry) if form == "json" else _text_lines(changes, carry)
+    lines = _json_lines(changes, carry) if form is Form.JSON else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:
         from flowconf.draw.svg import write

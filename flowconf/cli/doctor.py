@@ -5,22 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from flowconf.cli.arguments import Form
+from flowconf.cli.arguments import Form, FormOption
 from flowconf.report import MachineError, json_line, printable
 
 
-def doctor(
-    form: Annotated[Form, typer.Option("--format", help="The output format.")] = Form.TEXT,
-) -> None:
+def doctor(form: FormOption = Form.TEXT) -> None:
     """Print what a bug report needs: versions, devices, project, plug-ins. Exits with 3 if something is missing."""
     from flowconf.train.doctor import examine
 
     found = examine(Path.cwd())
-    print(json_line(found.as_data()) if form == Form.JSON else "\n".join(_lines(found.findings)))
+    print(json_line(found.as_data()) if form is Form.JSON else "\n".join(_lines(found.findings)))
     if found.problems:
         sys.stdout.flush()
         raise MachineError(*found.problems)

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import (
+    Form,
+    FormOption,
     LastOption,
     Overrides,
     RunArgument,
     StepOption,
-    TextOrJson,
     TrustOption,
     trust_project_of,
 )
@@ -30,7 +31,7 @@ def evaluate(
     ] = None,
     last: LastOption = False,
     step: StepOption = None,
-    form: TextOrJson = "text",
+    form: FormOption = Form.TEXT,
     trust: TrustOption = False,
 ) -> None:
     """Evaluate the losses and metrics of a run. Nothing is written."""
@@ -42,7 +43,7 @@ def evaluate(
     from flowconf.train.screen import number
 
     found = evaluate_run(run, overrides or [], splits or [], chosen(last, step))
-    if form == "json":
+    if form is Form.JSON:
         print(json_line(found))
         return
     print("\n".join(aligned([(name, number(value)) for name, value in found.items()])))

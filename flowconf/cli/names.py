@@ -42,7 +42,7 @@ def list_names(
     from flowconf.language.projects import import_project
 
     import_project(Path.cwd())
-    if form == Form.JSON:
+    if form is Form.JSON:
         for name in [table] if table else TableName:
             for entry in SHELVES[name].entries():
                 print(json_line({"table": name, **entry.as_data()}))

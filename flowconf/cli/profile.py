@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flowconf.cli.arguments import Overrides, TextOrJson, TrustOption, trust_project_of
+from flowconf.cli.arguments import Form, FormOption, Overrides, TrustOption, trust_project_of
 from flowconf.cli.completion import sources
 
 
@@ -21,7 +21,7 @@ def profile(
         Path | None,
         typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the report.", show_default=False),
     ] = None,
-    form: TextOrJson = "text",
+    form: FormOption = Form.TEXT,
     trust: TrustOption = False,
 ) -> None:
     """Measure some training steps: time, memory and operations by path, a trace, and a drawing coloured by time.
@@ -35,7 +35,7 @@ def profile(
     from flowconf.train.insight.profile import TABLE
 
     folder, found = measure(source, overrides or [], output)
-    if form == "json":
+    if form is Form.JSON:
         print(json_line(found))
         return
     print((folder / TABLE).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli import completion
-from flowconf.cli.arguments import TextOrJson
+from flowconf.cli.arguments import Form, FormOption
 
 
 def runs(
@@ -40,7 +40,7 @@ def runs(
             help="The mean and standard deviation of finished runs that differ in this setting alone, such as seed.",
         ),
     ] = None,
-    form: TextOrJson = "text",
+    form: FormOption = Form.TEXT,
 ) -> None:
     """List runs with their status, the settings in which they differ, and their final metrics."""
     from flowconf.report import json_line, render_text, wants_colour, write_drawn
@@ -49,7 +49,7 @@ def runs(
     groups, warnings = list_runs(folder, sort, where or [], over)
     if warnings:
         write_drawn(f"{render_text(warnings, wants_colour())}\n\n", sys.stderr)
-    if form == "json":
+    if form is Form.JSON:
         for group in groups:
             for run in group.runs:
                 print(json_line(run.as_data()))

@@ -145,9 +145,7 @@ class Search:
             yield run
 
     def _new(self, number: int, study: Study) -> SweepRun:
-        training = self.config.training
-        words = [*self.words, *study.propose(number)]
-        return SweepRun(number, words, training.trainer.best, direction_of_best(training))
+        return SweepRun.new(number, [*self.words, *study.propose(number)], self.config.training)
 
     def _refuse_another(self, run: SweepRun) -> None:
         """Raise `ConfigError` if the sweep would not make this run now: its config has changed."""

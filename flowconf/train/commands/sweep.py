@@ -176,11 +176,8 @@ class Jobs:
         projects.import_again(self.projects)
         self.asked.note(turn.folder)
         walk = self.walks[composition.overrides]
-        training = walk.checked.training
-        known = self.begun.get(composition.overrides)
-        run = known or SweepRun(
-            turn.number, list(composition.overrides), training.trainer.best, direction_of_best(training)
-        )
+        run = self.begun.get(composition.overrides)
+        run = run or SweepRun.new(turn.number, composition.overrides, walk.checked.training)
         if self.common is None:
             self.common = common_words(list(self.walks)) if len(self.walks) == turn.total else set()
         total = f" of {turn.total}" if turn.total else ""

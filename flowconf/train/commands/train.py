@@ -309,7 +309,9 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
             metrics = fit(job, run, screen)
         run.end("pruned" if run.pruned else "finished", metrics=metrics)
     except BaseException as problem:
-        if run is not None and (isinstance(problem, KeyboardInterrupt) or _others_were_interrupted(problem)):
+        interrupted = isinstance(problem, KeyboardInterrupt)
+        others = lost_contact(problem) and launch.noted_end() == launch.INTERRUPTED  # another process has exited
+        if run is not None and (interrupted or others):
             launch.note_end(launch.INTERRUPTED)
             _end(run, "interrupted", screen)
             screen.say(f"interrupted; to resume: flowconf train --resume {shell_word(str(run.folder))}")
@@ -338,11 +340,6 @@ def _end(run: Run, status: str, screen: Screen) -> None:
     unsaved = run.end(status)
     if unsaved is not None:
         screen.say(unsaved.diagnostics[0].message if isinstance(unsaved, FlowconfError) else str(unsaved))
-
-
-def _others_were_interrupted(problem: BaseException) -> bool:
-    """Whether an exception only means that another process of the team has exited, because it was interrupted."""
-    return lost_contact(problem) and launch.noted_end() == launch.INTERRUPTED
 
 
 def _announce(job: Job, run: Run, screen: Screen) -> None:

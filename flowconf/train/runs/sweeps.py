@@ -20,6 +20,8 @@ from typing import Any
 from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG, record
 from flowconf.language.config import Config
+from flowconf.language.sections.directions import direction_of_best
+from flowconf.language.training import TrainingConfig
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, json_line, shown_path, why_not
 from flowconf.report.columns import aligned
 from flowconf.text import read
@@ -93,6 +95,11 @@ class SweepRun:
     mode: str
     folder: str | None = None
     status: str = ""
+
+    @classmethod
+    def new(cls, number: int, words: Sequence[str], training: TrainingConfig) -> SweepRun:
+        """A run that has not begun."""
+        return cls(number, list(words), training.trainer.best, direction_of_best(training))
 
     def note(self, sweep: Path, folder: str | os.PathLike[str] | None, status: str = "") -> None:
         """Append what is known to the file of the sweep."""
