@@ -80,8 +80,9 @@ def prepared(folder: Path, width: int, device: torch.device) -> tuple[Job, Run]:
     sizes = {"inner": width // 8, "width": width, "outer": width * 7 // 8}
     file = folder / "large.yaml"
     file.write_text(CONFIG.format(**sizes, device=device, runs=folder / "runs"), encoding="utf-8")
-    job = prepare(load(str(file)), folder / "runs")
-    run = create_run(folder / "runs", file, [], 0, {}, {})
+    config = load(str(file))
+    job = prepare(config, folder / "runs")
+    run = create_run(folder / "runs", config)
     run.open(tensorboard=False)
     run.begin()
     return job, run

@@ -80,7 +80,8 @@ def test_the_resolved_config_repeats_the_run(folder):
 
 
 def test_folders_are_never_shared(folder):
-    runs = [create_run(folder.path / "runs", folder.path / "x.yaml", [], 0, {}, {}).folder.name for _ in range(3)]
+    config = load(str(folder.write()))
+    runs = [create_run(folder.path / "runs", config).folder.name for _ in range(3)]
     assert len(set(runs)) == 3
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d(-\d)?", name) for name in runs)
 

@@ -29,8 +29,6 @@ from flowconf.report import (
     shell_word,
     shown_path,
 )
-from flowconf.report.origins import Origins, dotted
-from flowconf.text.write import describe
 from flowconf.train.callbacks.resources import Resources
 from flowconf.train.callbacks.watcher import Watcher, Watchers
 from flowconf.train.checks import road
@@ -268,17 +266,7 @@ def _made(job: Job, runs: Path, sweep: str) -> Run:
     texts = {"weights.txt": reports, "graph.dot": dot(shown)}
     if job.fitted is not None:
         texts[FITTED_FILE] = json.dumps(job.fitted, indent=2, ensure_ascii=False) + "\n"
-    return create_run(
-        runs,
-        config_file(config),
-        config.composition.overrides,
-        config.training.seed,
-        portable(config),
-        _places(config.origins),
-        texts,
-        sources,
-        sweep,
-    )
+    return create_run(runs, config, texts, sources, sweep)
 
 
 def _note(folder: Path) -> None:
@@ -364,12 +352,3 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _places(origins: Origins) -> dict[str, str]:
-    """The config path of every value -> where it was written, and what it replaced."""
-    return {
-        dotted(path): describe(node.place, node.history)
-        for path, node in origins.items()
-        if not isinstance(node.value, dict | list)
-    }

@@ -24,8 +24,10 @@ from typing import Any, TextIO
 
 from flowconf.graph.weights.files import sync_folder, temporary_name, write_atomically
 from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, known_record
+from flowconf.language.config import Config
 from flowconf.report import Diagnostic, Place, RunError, shell_word, shown_path, why_not
-from flowconf.text.write import dump
+from flowconf.report.origins import dotted
+from flowconf.text.write import describe, dump
 from flowconf.train.runs import lock
 from flowconf.train.runs.environment import environment
 from flowconf.train.runs.log_reader import no_link
@@ -33,6 +35,7 @@ from flowconf.train.runs.loggers import Aside
 from flowconf.train.runs.media import NO_MEDIA, Media
 from flowconf.train.runs.repository import git_state
 from flowconf.train.runs.resources import RESOURCES
+from flowconf.train.runs.resume import portable
 from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.runs.writer import Writer
 from flowconf.train.stopping import uninterrupted
@@ -317,43 +320,45 @@ class Onlooker(Run):
 
 def create_run(
     root: Path,
-    config: Path,
-    overrides: Sequence[str],
-    seed: int,
-    document: Mapping[str, Any],
-    origins: Mapping[str, str],
+    config: Config,
     texts: Mapping[str, str] | None = None,
     weights: Mapping[str, str] | None = None,
     sweep: str = "",
 ) -> Run:
-    """Make the folder and write down what is about to be run; `texts` are further files of it.
+    """Make the folder and write down the config that is about to be run; `texts` are further files of it.
 
     `weights` are the files that weights were loaded from, by path in the graph; `""` is the whole graph. `sweep` is the
     folder of the sweep that it belongs to.
 
     Raises `RunError` when that is not possible; the folder is then not there.
     """
+    file = Path(config.composition.file).resolve()
+    places = {
+        dotted(path): describe(node.place, node.history)
+        for path, node in config.origins.items()
+        if not isinstance(node.value, dict | list)
+    }
     record = {
         "id": secrets.token_hex(6),
-        "config": str(config.resolve()),
-        "overrides": list(overrides),
+        "config": str(file),
+        "overrides": list(config.composition.overrides),
         "folder": str(Path.cwd()),
         "status": "running",
         "host": platform.node(),
-        "seed": seed,
+        "seed": config.training.seed,
         **({"weights": dict(weights)} if weights else {}),
         **({"sweep": sweep} if sweep else {}),
         "started": _now(),
         "ended": None,
         "metrics": {},
-        "git": git_state(config.resolve().parent),
+        "git": git_state(file.parent),
         "environment": environment(),
     }
     folder = None
     try:
-        folder = _new_folder(root / config.stem)
-        write_atomically(folder / CONFIG, dump(document).encode())
-        _write_json(folder / "origins.json", origins)
+        folder = _new_folder(root / file.stem)
+        write_atomically(folder / CONFIG, dump(portable(config)).encode())
+        _write_json(folder / "origins.json", places)
         for name, text in (texts or {}).items():
             write_atomically(folder / name, text.encode())
         run = Run(folder, record)
