@@ -13,7 +13,7 @@ import typer
 
 from flowconf.cli.arguments import Form, FormOption, TrustOption, config_of, refuse_other_pictures, trust_project_of
 from flowconf.cli.completion import sources
-from flowconf.report import ConfigError, Reporter, json_line, printable, shown_path
+from flowconf.report import ConfigError, Reporter, json_line, printable, shortened, shown_path
 
 if TYPE_CHECKING:
     from flowconf.draw.data import Marks
@@ -202,24 +202,19 @@ def _text_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:
 
 
 def _what(change: Change) -> str:
+    from flowconf.text.write import inline
+
     if change.kind == "moved":
         return f": now after {change.after or 'the input'}, was after {change.before or 'the input'}"
     key = f" {change.key}" if change.key is not None else ""
     both = change.kind == "changed"
-    values = [_short(value) for value in (change.before, change.after) if both or value is not None]
+    values = [shortened(inline(value), 70) for value in (change.before, change.after) if both or value is not None]
     return f"{key}: {' -> '.join(values)}"
 
 
 def _where(change: Change) -> str:
     place: Place = change.after_place if change.kind != "removed" or change.after_place.line else change.before_place
     return f"  ({place})" if place.file is not None or place.word else ""
-
-
-def _short(value: object, most: int = 70) -> str:
-    from flowconf.text.write import inline
-
-    text = inline(value)
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _json_lines(changes: Sequence[Change], carry: CarriedOver) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
+from flowconf.report import shortened
 from flowconf.report.columns import aligned
 
 if TYPE_CHECKING:
@@ -69,6 +70,6 @@ def table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     name = "  " * row.depth + row.path.rpartition(".")[2]
-    text = row.text if len(row.text) <= LONGEST else row.text[: LONGEST - 1] + "…"
+    text = shortened(row.text, LONGEST, "…")
     frozen = "yes" if row.frozen else "partly" if row.trainable < row.parameters else ""
     return (name, row.kind, text, row.shape, f"{row.parameters:,}", frozen, row.checkpoint)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.report import counted
+from flowconf.report import counted, shortened
 from flowconf.report.columns import aligned
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
         yield "label", listing.label
     for name, value in listing.metadata.items():
         if name not in HIDDEN:
-            line = " ".join(value.split())
-            yield name, line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+            yield name, shortened(" ".join(value.split()), LONGEST, "…")
 
 
 def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[TensorRow]:

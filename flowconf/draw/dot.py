@@ -18,6 +18,7 @@ from math import sqrt
 from flowconf.draw.escaping import Attributes, Lines, attributes, link, quoted
 from flowconf.draw.folding import MOST, Folded, folded
 from flowconf.draw.members import Edge, Level, Member
+from flowconf.report import shortened
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, GREY, ICE = "#1f2933", "#5f6c7b", "#1c74a8"
@@ -192,7 +193,7 @@ class _Drawing:
 
     def label(self, member: Member, is_open: bool = False) -> list[str]:
         lines = [_title(member)]
-        lines += [] if is_open else [_shortened(call) for call in member.calls]
+        lines += [] if is_open else [shortened(call, 56, "…") for call in member.calls]
         lines += member.remarks
         if member.checkpoint is not None:
             source = member.checkpoint.path or member.checkpoint.config or member.checkpoint.hub or ""
@@ -346,7 +347,3 @@ def warm(share: float) -> str:
     height = min(1.0, max(0.0, share)) ** 0.5
     green, blue = round(255 - 150 * height), round(255 - 185 * height)
     return f"#ff{green:02x}{blue:02x}"
-
-
-def _shortened(text: str, most: int = 56) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -20,7 +20,7 @@ from flowconf.language import confined, foreign, projects, signatures
 from flowconf.language.advice import other_tools
 from flowconf.language.foreign import Foreign, NotOffered
 from flowconf.language.signatures import ClassSource, Signature
-from flowconf.report import NOWHERE, Advice, Available, ConfigError, Diagnostic, Place, Suggestion, texts
+from flowconf.report import NOWHERE, Advice, Available, ConfigError, Diagnostic, Place, Suggestion, shortened, texts
 
 T = TypeVar("T", bound=Callable[..., Any])
 Sources = str | Sequence[str]
@@ -118,8 +118,7 @@ class Table:
     def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
         """The diagnostic for a name that is not in the table."""
         advice = projects.advice_for(place) or advice or self.advice_for(name)
-        shown = name if len(name) <= 60 else f"{name[:57]}..."
-        message = f"unknown {self.kind} `{shown}`"
+        message = f"unknown {self.kind} `{shortened(name)}`"
         return Diagnostic(self.code, message, place, path, advice=advice)
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:

@@ -34,6 +34,7 @@ from flowconf.report.wording import (
     nearest_of,
     printable,
     printable_lines,
+    shortened,
 )
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "render_text",
     "safe_streams",
     "shell_word",
+    "shortened",
     "shown_path",
     "suggest",
     "texts",

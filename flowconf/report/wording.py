@@ -48,6 +48,11 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def shortened(text: str, most: int = 60, end: str = "...") -> str:
+    """The text, if it has at most so many characters, or its beginning and `end`."""
+    return text if len(text) <= most else text[: most - len(end)] + end
+
+
 def printable(text: str) -> str:
     """The text on one line, safe to print: line ends, control and direction characters are escaped."""
     return text if text.isprintable() else "".join(map(_shown, text))

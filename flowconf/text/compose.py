@@ -26,6 +26,7 @@ from flowconf.report import (
     Suggestion,
     listing,
     nearest,
+    shortened,
     shown_path,
     suggest,
 )
@@ -38,7 +39,7 @@ from flowconf.text.library import Library, check_graph_name
 from flowconf.text.merge import MISSING, MergeRules, drop, merge, nested, removals
 from flowconf.text.overrides import Override
 from flowconf.text.overruled import Overruled, overruled
-from flowconf.text.source import absolute, shown
+from flowconf.text.source import absolute
 
 if TYPE_CHECKING:
     from flowconf.text.hydra_bridge import Lists
@@ -412,7 +413,7 @@ def _searched(section: Node, base: File) -> Iterator[File]:
         name = str(item.value).removeprefix("file://")
         folder = base / name
         if not isinstance(section.value, list) or "://" in name or "${" in name:
-            message = f"`{shown(name)}` cannot be in `hydra.searchpath`, which is a list of folders"
+            message = f"`{shortened(name)}` cannot be in `hydra.searchpath`, which is a list of folders"
             raise ConfigError(Diagnostic("FC0108", message, item.place, advice="write a folder"))
         if not folder.is_dir():
             message = f"the search path `{item.value}` is not a folder"

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowconf.report import Diagnostic, Label, Place, Reporter, Suggestion, listing, nearest, suggest
+from flowconf.report import Diagnostic, Label, Place, Reporter, Suggestion, listing, nearest, shortened, suggest
 from flowconf.report.origins import MAX_DEPTH, Document, Node
 from flowconf.text import hydra_settings
 from flowconf.text.library import Library
 from flowconf.text.overrides import Override, listed
-from flowconf.text.source import shown
 
 SELF = "_self_"
 _PACKAGE = re.compile(r"\s*#\s*@")
@@ -333,4 +332,4 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
         return Diagnostic("FC0104", f"`{found[1]}` cannot be resolved in a defaults list", place, "", (), advice)
     words = next((line.strip() for line in message.splitlines() if line.strip()), "it cannot be read")
     place = library.read(library.main).origins.key(("defaults",))
-    return Diagnostic("FC0104", f"invalid defaults list: {shown(words)}", place)
+    return Diagnostic("FC0104", f"invalid defaults list: {shortened(words)}", place)

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowconf.report import Advice, Place, Reporter, suggest
+from flowconf.report import Advice, Place, Reporter, shortened, suggest
 from flowconf.report.origins import Node, Path, dotted, from_plain
-from flowconf.text.source import shown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as Parsed
@@ -88,13 +87,13 @@ def check_word(parsed: Parsed, place: Place, reporter: Reporter) -> None:
 def check_choice(group: str, package: str, place: Place, reporter: Reporter) -> None:
     """Report a group of Hydra that cannot be chosen, or a package that no config can have."""
     if is_hydras(package):
-        message = f"the package `{shown(package)}` belongs to Hydra"
+        message = f"the package `{shortened(package)}` belongs to Hydra"
         reporter.error("FC0108", message, place, path=group, advice="remove it")
     elif package:
-        message = f"`{shown(group)}` cannot have the package `{shown(package)}`"
+        message = f"`{shortened(group)}` cannot have the package `{shortened(package)}`"
         reporter.error("FC0108", message, place, path=group, advice=f"write `{group}`")
     elif group.lstrip("/") not in GROUPS:
-        message = f"`{shown(group)}` cannot be chosen"
+        message = f"`{shortened(group)}` cannot be chosen"
         advice = f"the groups of Hydra that can be chosen are {', '.join(f'`{one}`' for one in GROUPS)}"
         reporter.error("FC0108", message, place, path=group, advice=advice)
 
@@ -103,7 +102,7 @@ def check_options(group: str, options: Mapping[str, Place], reporter: Reporter) 
     """Report an option that is not a plain name."""
     for option, place in options.items():
         if not option.replace("_", "").isalnum():
-            message = f"`{shown(option)}` is not the name of a {group.rpartition('/')[2]}"
+            message = f"`{shortened(option)}` is not the name of a {group.rpartition('/')[2]}"
             reporter.error("FC0108", message, place, path=group, advice="write the name of an installed one")
 
 
@@ -126,13 +125,13 @@ def _check(node: Node, path: Path, allowed: str | Table, reporter: Reporter) -> 
     elif allowed == MAPPING and isinstance(value, dict):
         for key, child in value.items():
             if is_hydras(key.lstrip("+~").split(".")[0]) or not key.isprintable() or "@" in key:
-                _refuse(f"`{shown(key)}` cannot be swept", child.key, (*path, key), "remove it", reporter)
+                _refuse(f"`{shortened(key)}` cannot be swept", child.key, (*path, key), "remove it", reporter)
             _check(child, (*path, key), PLAIN, reporter)
     elif allowed == FOLDERS and isinstance(value, list):
         for child in value:
             _check(child, path, PLAIN, reporter)
     elif isinstance(allowed, Mapping) or not _is_plain(value):
-        message = f"`{dotted(path)}` cannot be `{shown(str(node.plain()))}`"
+        message = f"`{dotted(path)}` cannot be `{shortened(str(node.plain()))}`"
         _refuse(message, node.place, path, FORMS.get(str(allowed), "write its keys below it"), reporter)
 
 

@@ -13,9 +13,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from flowconf.report import NOWHERE, Advice, Reporter, Suggestion, nearest
+from flowconf.report import NOWHERE, Advice, Reporter, Suggestion, nearest, shortened
 from flowconf.report.origins import Node, Path, dotted, from_plain
-from flowconf.text.source import shown
 
 MAX_EFFORT = 300
 """Nested references and containers on the way to one value; bounds the recursion."""
@@ -172,11 +171,11 @@ class _Resolver:
             self.failed.add(path)
             raise
         except RecursionError:
-            return self.fail(path, f"`{shown(node.value)}` is nested too deeply")
+            return self.fail(path, f"`{shortened(node.value)}` is nested too deeply")
         except ValueError as error:
             message = str(error).splitlines()[0]
-            why = _unreadable(node.value) if _GRAMMARS.search(message) else shown(message)
-            return self.fail(path, f"`{shown(node.value)}` cannot be resolved: {why}", "write `${section.key}`")
+            why = _unreadable(node.value) if _GRAMMARS.search(message) else shortened(message)
+            return self.fail(path, f"`{shortened(node.value)}` cannot be resolved: {why}", "write `${section.key}`")
 
     def reference(self, key: str, path: Path) -> Any:
         """The value of `${key}`; leading dots count containers upwards from the one that contains it."""

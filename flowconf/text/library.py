@@ -15,11 +15,11 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path as File
 
-from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Suggestion, nearest, suggest
+from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Suggestion, nearest, shortened, suggest
 from flowconf.report.origins import MAX_DEPTH, Document, MountOrigin, Node, Origins, Path, dotted
 from flowconf.text.documents import SUFFIXES, read
 from flowconf.text.merge import Kind, MergeRules, kind_at, kind_below
-from flowconf.text.source import edited_text, shown
+from flowconf.text.source import edited_text
 
 CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
@@ -170,13 +170,13 @@ class Library:
             close = nearest(file.name, beside)
             meant = posixpath.join(posixpath.dirname(name), close) if close else None
             beside_it = Suggestion(meant, instead_of=name) if meant else None
-            raise self._no_graph(f"there is no graph file `{shown(name)}`", node, path, beside_it)
+            raise self._no_graph(f"there is no graph file `{shortened(name)}`", node, path, beside_it)
         folder = self.rules.mount
         found = self.find_anywhere(f"{folder}/{name}")
         if found is not None:
             return found
         advice = suggest(name, self.options(folder), "graphs")
-        raise self._no_graph(f"there is no graph `{shown(name)}`", node, path, advice)
+        raise self._no_graph(f"there is no graph `{shortened(name)}`", node, path, advice)
 
     def _no_graph(self, message: str, node: Node, path: Path, advice: Advice | None) -> ConfigError:
         return ConfigError(Diagnostic("FC0105", message, node.place, dotted(path), advice=advice))
@@ -251,7 +251,7 @@ class _Expansion:
 def check_graph_name(name: str, place: Place, path: Path) -> None:
     """Refuse (FC0126) a graph whose name is not a path of plain names."""
     if not PLAIN_PATH.fullmatch(name):
-        message = f"`{shown(name)}` cannot be the name of a graph"
+        message = f"`{shortened(name)}` cannot be the name of a graph"
         advice = "write letters, digits, `_`, `-` and `.`, with `/` between folders, as in `vision/stem`"
         raise ConfigError(Diagnostic("FC0126", message, place, dotted(path), advice=advice))
 

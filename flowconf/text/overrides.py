@@ -13,10 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import (
+    Advice,
+    ConfigError,
+    Diagnostic,
+    Label,
+    Place,
+    Reporter,
+    Suggestion,
+    nearest,
+    shortened,
+    suggest,
+)
 from flowconf.report.origins import MAX_DEPTH, Node, Origins, Path, dotted, from_plain
 from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
-from flowconf.text.source import shown
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as Parsed
@@ -73,7 +83,7 @@ def parse(words: Sequence[str]) -> list[Override]:
         key = word.partition("=")[0]
         if key.count(".") + key.count("[") >= MAX_DEPTH or len(key) > MAX_KEY:
             message = f"the key is too long: at most {MAX_DEPTH} parts and {MAX_KEY} characters"
-            notes.error("FC0103", message, Place(word=shown(word)))
+            notes.error("FC0103", message, Place(word=shortened(word)))
             continue
         try:
             if not key.strip("+~ "):
@@ -81,7 +91,7 @@ def parse(words: Sequence[str]) -> list[Override]:
             found.append(Override(word, grammars.parse_override(quoted(word))))
         except ValueError as error:
             place = Place(word=word)
-            bare, short, why = word.lstrip("+"), shown(word), _wrong_key(key.lstrip("+~"))
+            bare, short, why = word.lstrip("+"), shortened(word), _wrong_key(key.lstrip("+~"))
             colon = _AS_YAML.fullmatch(word)
             if bare.endswith((".yaml", ".yml", ".toml")):
                 advice = "give one config file, followed by overrides such as `key=value`"
@@ -123,7 +133,7 @@ def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
             pieces, pending = [word, *pending[:more]], pending[more:]
             advice = f"quote it: `{shlex.quote(' '.join(pieces))}`"
         if len(pieces) > 1 and pieces[0].strip("+~ ="):
-            message = f"`{shown(' '.join(pieces))}` is split by spaces"
+            message = f"`{shortened(' '.join(pieces))}` is split by spaces"
             notes.error("FC0103", message, Place(word=word), advice=advice)
         else:
             kept += pieces
@@ -168,7 +178,7 @@ def refuse_hydra(overrides: Sequence[Override]) -> None:
     notes = Reporter()
     for one in overrides:
         if one.parsed.is_hydra_override() and one.key != "hydra.searchpath":
-            message = f"`{shown(one.typed)}` applies only to sweeps (`-m`)"
+            message = f"`{shortened(one.typed)}` applies only to sweeps (`-m`)"
             notes.error("FC0103", message, one.place, path=one.key, advice="remove it, or add `-m` to sweep")
     notes.stop_on_errors()
 

@@ -66,11 +66,6 @@ class Notes(Reporter):
             self.diagnostics.pop()
 
 
-def shown(text: str) -> str:
-    """A text short enough for a message."""
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
 _edited: ContextVar[Mapping[str, str]] = ContextVar("edited", default=MappingProxyType({}))
 """Absolute file -> the text that is read instead of its own."""
 

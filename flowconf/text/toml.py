@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from datetime import date, time
 from typing import Any
 
-from flowconf.report import Advice, ConfigError, Diagnostic, Label, Suggestion
+from flowconf.report import Advice, ConfigError, Diagnostic, Label, Suggestion, shortened
 from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node, Path, dotted
-from flowconf.text.source import Notes, Source, shown
+from flowconf.text.source import Notes, Source
 
 REMOVE = "remove"
 Span = tuple[int, int]
@@ -62,7 +62,7 @@ def _syntax(source: Source, error: ValueError, flow: str | None) -> ConfigError:
     words, end, advice = f"{message[:1].lower()}{message[1:]}", offset, None
     bare = _CALL.match(source.text, offset) or _WORD.match(source.text, offset)
     if message == "Invalid value" and bare is not None:
-        words, end, advice = f"`{shown(bare.group())}` is not a value", bare.end(), _meant(bare.group(), flow)
+        words, end, advice = f"`{shortened(bare.group())}` is not a value", bare.end(), _meant(bare.group(), flow)
     elif message.startswith("Expected '=' after a key") and source.text.startswith(":", offset):
         advice = "write `key = value`"
     return ConfigError(Diagnostic(code, f"not valid TOML: {words}", source.place(offset, end), advice=advice))
@@ -75,7 +75,7 @@ def _meant(word: str, flow: str | None) -> Advice:
         return f"TOML has no null: leave the key out{removed}"
     if word.lower() in ("true", "yes", "on", "false", "no", "off"):
         return Suggestion("true" if word.lower() in ("true", "yes", "on") else "false", instead_of=word)
-    return f'quote a string: write `"{shown(word)}"`'
+    return f'quote a string: write `"{shortened(word)}"`'
 
 
 @dataclass
@@ -261,7 +261,7 @@ class _Scanner:
         raise ConfigError(Diagnostic("FC0006", f"nested deeper than {MAX_DEPTH} levels", self.source.place(offset)))
 
     def twice(self, path: Path, span: Span) -> None:
-        name = shown(dotted(path))
+        name = shortened(dotted(path))
         first = Label("first defined here", self.source.place(*self.spans[path].key))
         advice = f"remove one `{name}`, or rename it"
         place = self.source.place(*span)

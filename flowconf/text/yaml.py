@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 
 import yaml
 
-from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Label, Place, Suggestion
+from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Label, Place, Suggestion, shortened
 from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node
 from flowconf.text.garbage import uncollected
-from flowconf.text.source import Notes, Source, shown
+from flowconf.text.source import Notes, Source
 from flowconf.text.yaml_errors import syntax_error
 
 _NULL = re.compile(r"~|null|Null|NULL|")
@@ -258,14 +258,13 @@ class _Builder:
         if frame.repeats:
             return
         frame.repeats = True
-        first, name, keys = frame.items[key].key, shown(key), list(frame.items)
+        first, name, keys = frame.items[key].key, shortened(key), list(frame.items)
         label = Label("first defined here", first)
         empty = [other for other in keys[keys.index(key) + 1 :] if frame.items[other].value is None]
         if empty and not frame.start.flow_style:
-            message = (
-                f"duplicate key `{name}`: `{shown(empty[-1])}` is empty, and the keys after it are at the same level"
-            )
-            advice = f"indent `{shown(empty[-1])}` less, or indent what belongs to it"
+            above = shortened(empty[-1])
+            message = f"duplicate key `{name}`: `{above}` is empty, and the keys after it are at the same level"
+            advice = f"indent `{above}` less, or indent what belongs to it"
             labels: tuple[Label, ...] = (label, Label("and again here", place))
             self.notes.error("FC0003", message, frame.items[empty[-1]].key, labels=labels, advice=advice)
             return
@@ -316,7 +315,7 @@ class _Builder:
         self.torn = True
         start = event.start_mark.index
         call = self.whole_call(start)
-        message = f"`{shown(event.value)}` is only part of a call: a comma splits it inside braces or brackets"
+        message = f"`{shortened(event.value)}` is only part of a call: a comma splits it inside braces or brackets"
         if call is None:
             self.notes.error("FC0007", message, self.place(event), advice="inside { } or [ ], quote the whole call")
             return
@@ -352,15 +351,14 @@ class _Builder:
         if entry is not None:
             text = entry[1].rstrip()
             place = self.source.place(start + entry.start(1), start + entry.start(1) + len(text))
-            message = (
-                f"not valid YAML: `{shown(text)}` is indented deeper than the entry above it, and is read as part of it"
-            )
+            deeper = "is indented deeper than the entry above it, and is read as part of it"
+            message = f"not valid YAML: `{shortened(text)}` {deeper}"
             self.swallowed.append(Diagnostic("FC0002", message, place, advice="indent it like the line above"))
 
     def refuse_tag(self, event: Any) -> None:
         if event.tag is None:
             return
-        short = shown(event.tag.replace("tag:yaml.org,2002:", "!!"))
+        short = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
         end = event.start_mark.index + len(short)
         advice = 'remove it; quote a string, as in `"012"`' if short in ("!!str", "!") else "remove it"
         place = self.source.place(event.start_mark.index, end)

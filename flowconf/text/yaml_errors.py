@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from flowconf.report import Advice, Diagnostic, Label, Place, Suggestion
+from flowconf.report import Advice, Diagnostic, Label, Place, Suggestion, shortened
 from flowconf.text import yaml_typos
-from flowconf.text.source import Source, shown
+from flowconf.text.source import Source
 
 _ADVICE = (
     ("\\t", "indent with spaces: YAML does not allow tabs there"),
@@ -123,9 +123,9 @@ def _without_colon(source: Source, stop: int) -> Diagnostic | None:
     if run_on := _RUN_ON.match(text):
         mended = f"{run_on[1]}: {run_on[2]}"
         return _diagnostic(
-            f"missing space after the colon in `{shown(text)}`", place, Suggestion(mended, instead_of=text)
+            f"missing space after the colon in `{shortened(text)}`", place, Suggestion(mended, instead_of=text)
         )
-    return _diagnostic(f"missing `: ` in `{shown(text)}`", place, "write `key: value`")
+    return _diagnostic(f"missing `: ` in `{shortened(text)}`", place, "write `key: value`")
 
 
 def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
@@ -155,7 +155,7 @@ def _misindented(source: Source, stop: int, begin: int) -> Diagnostic | None:
         return None
     *_, n, _, indent = min(found)
     own, key = _indent(lines[n]), _KEY.match(lines[n])
-    name = shown(key[1] if key else lines[n].strip())
+    name = shortened(key[1] if key else lines[n].strip())
     start = source.offset(n + 1, own + 1)
     labels = (Label("parsing stops here", _of_line(source, stop)),) if stop != n + 1 else ()
     words = f"`{name}` is indented by {_spaces(own)}, expected {indent}"

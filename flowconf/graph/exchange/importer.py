@@ -32,7 +32,7 @@ from flowconf.graph.shapes.sizes import Sizes, first_line
 from flowconf.language.plan import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
-from flowconf.report import ConfigError, Diagnostic, printable
+from flowconf.report import ConfigError, Diagnostic, printable, shortened
 from flowconf.text import from_data
 from flowconf.text.write import dump
 
@@ -118,7 +118,8 @@ def rebuilt(module: nn.Module, found: Imported) -> Graph:
     try:
         graph.load_state_dict(mine)
     except RuntimeError as problem:
-        message = f"the weights of the module do not match the imported graph: {_short(problem)}"
+        why = shortened(first_line(problem), LONGEST, "…")
+        message = f"the weights of the module do not match the imported graph: {why}"
         raise ConfigError(Diagnostic("FC0303", message)) from None
     return graph.train(module.training)
 
@@ -260,7 +261,7 @@ def _traced(module: nn.Module, given: Sequence[str] | None, constants: Mapping[s
         try:
             graphs.append(_Tracer().trace(module, fixed or None))
         except Exception as problem:  # noqa: BLE001 - tracing runs arbitrary code
-            raise Untraced(f"cannot be traced: {_short(problem)}") from None
+            raise Untraced(f"cannot be traced: {shortened(first_line(problem), LONGEST, '…')}") from None
     for graph in graphs:
         _simplify(graph, fixed)
     if [_kind(node) for node in graphs[0].nodes] != [_kind(node) for node in graphs[1].nodes]:
@@ -290,11 +291,6 @@ def _refuse_change_of_what_is_read(node: fx.Node) -> None:
 
 def _kind(node: fx.Node) -> tuple[str, str]:
     return node.op, name_of(node)
-
-
-def _short(problem: BaseException) -> str:
-    text = first_line(problem)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _shapes_of_all(module: nn.Module, shapes: Mapping[str, DeclaredShape]) -> dict[str, DocumentInputs]:

@@ -19,7 +19,7 @@ from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Lite
 from flowconf.language.registry import ModuleTable, modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.signatures import Signature
-from flowconf.report import Advice, Available, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import Advice, Available, Place, Reporter, Suggestion, nearest, shortened, suggest
 from flowconf.text.source import within
 
 ParameterScope = Mapping[str, Literal]
@@ -127,7 +127,7 @@ class CallParser:
         except SyntaxError as problem:
             found = call_slips.unreadable(problem, text.strip())
             at = _Spot(place, text).at(found.offset, found.length)
-            self._refuse("FC0131", f"`{_short(text)}` is not a call: {found.why}", at, found.advice)
+            self._refuse("FC0131", f"`{shortened(text)}` is not a call: {found.why}", at, found.advice)
         except (RecursionError, MemoryError, ValueError):
             self._refuse("FC0131", "the call is nested too deeply or has invalid characters", place)
         raise AssertionError
@@ -143,7 +143,7 @@ class CallParser:
         called = node.func if isinstance(node, ast.Call) else node
         name = _dotted(called)
         if name is None or ("." in name and not self.table.is_of_package(name)):
-            shown = _short(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
+            shown = shortened(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
             message = f"expected the name of a module or a call, got `{shown}`"
             in_our_words = self._in_our_words(node, spot) or call_slips.no_call(node, self.table.names())
             self._refuse("FC0131", message, spot(node), in_our_words or call_slips.of_package(name))
@@ -237,7 +237,7 @@ class CallParser:
                 return self._call(node, spot)
             case ast.Attribute() if self.table.is_of_package(_dotted(node) or ""):
                 return self._call(node, spot)
-        message = f"`{_short(ast.unparse(node))}` is not allowed in a call"
+        message = f"`{shortened(ast.unparse(node))}` is not allowed in a call"
         self._refuse("FC0131", message, spot(node), call_slips.no_argument(node, self.scope))
         raise AssertionError
 
@@ -256,7 +256,7 @@ class CallParser:
             return found
         if isinstance(found, Literal) and self._reported(found, wrong_values.is_number, "a number", "arithmetic"):
             raise Refused
-        text = _short(ast.unparse(node))
+        text = shortened(ast.unparse(node))
         is_ = f"is {call_slips.shown(found.value)}" if isinstance(found, Literal) else "is a module"
         self._refuse("FC0131", f"arithmetic requires numbers, but `{text}` {is_}", spot(node))
         raise AssertionError
@@ -275,18 +275,18 @@ class CallParser:
         assert isinstance(a, int | float)
         assert isinstance(b, int | float)
         if sign == "**" and (abs(b) > 64 or abs(a) > 1_000_000):
-            self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large", spot(node))
+            self._refuse("FC0131", f"`{shortened(ast.unparse(node))}` is too large", spot(node))
         try:
             result = compute(a, b)
         except (ZeroDivisionError, OverflowError) as problem:
-            self._refuse("FC0131", f"`{_short(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
+            self._refuse("FC0131", f"`{shortened(ast.unparse(node))}`: {str(problem).lower()}", spot(node))
         self._bounded(result, node, spot)
         text = f"{_wrapped(node.left, left, sign)} {sign} {_wrapped(node.right, right, sign, right_side=True)}"
         return Literal(result, text, spot(node), _sources(left, right))
 
     def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
         if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= LARGEST):
-            self._refuse("FC0131", f"`{_short(ast.unparse(node))}` is too large for a number", spot(node))
+            self._refuse("FC0131", f"`{shortened(ast.unparse(node))}` is too large for a number", spot(node))
 
     def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
         """Check a call against the signature of the constructor."""
@@ -450,7 +450,3 @@ def _usage(name: str, signature: Signature, text: str) -> str:
     given = text.removeprefix(name).strip().removeprefix("(").removesuffix(")")
     short = f"{name}(_, {given})" if given else f"{name}(_{', ...' * (len(required) > 1)})"
     return f"{usage}, or `{short}` to infer `{required[0]}` from the input"
-
-
-def _short(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else text[: most - 3] + "..."

@@ -15,7 +15,7 @@ from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shown_path, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shortened, shown_path, suggest
 from flowconf.report.columns import aligned
 from flowconf.text import read
 from flowconf.text.write import inline
@@ -181,7 +181,7 @@ def table(group: RunGroup) -> str:
 
 def _settings(run: Listed, keys: Sequence[str]) -> list[str]:
     """The settings of a run as cells."""
-    return [_short(inline(run.differs[key])) if key in run.differs else "-" for key in keys]
+    return [shortened(inline(run.differs[key]), LONGEST) if key in run.differs else "-" for key in keys]
 
 
 def _values(run: Listed, metrics: Sequence[str]) -> list[str]:
@@ -346,7 +346,3 @@ def _took(run: Listed) -> str:
         return "-"
     hours, minutes = divmod(int(seconds) // 60, 60)
     return f"{hours}:{minutes:02}:{int(seconds) % 60:02}"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
