@@ -197,7 +197,7 @@ def test_the_panel_of_a_member_has_its_yaml_its_shapes_and_its_source(page, show
     assert "Linear(784, 12)" in said
     assert "Linear(784, width)" in said
     assert "graph.yaml:6" in said
-    assert "  stem: Linear(784, width) >> GELU" in said
+    assert panel.locator("pre .line").first.text_content() == "6stem: Linear(784, width) >> GELU"
     assert "[12, 784]" in said
     assert "self.stem = nn.Sequential(nn.Linear(784, width), nn.GELU())" in said
     assert "9,420" in said

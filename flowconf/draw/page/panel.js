@@ -137,7 +137,8 @@ function written(one, data) {
   if (!place || one.kind === "range" || (!place.line && !place.word)) return [];
   const lines = data.lines[place.file] ?? {};
   const numbers = Object.keys(lines).map(Number).filter((line) => line >= place.line && line <= place.end);
-  const shown = numbers.map((line) => make("span", { class: "line" }, make("i", {}, line), lines[line]));
+  const indent = indentOf(numbers.map((line) => lines[line]));
+  const shown = numbers.map((line) => make("span", { class: "line" }, make("i", {}, line), lines[line].slice(indent)));
   return [make("h3", {}, placeText(place)), shown.length > 0 && make("pre", { tabindex: "0" }, shown)].filter(Boolean);
 }
 
@@ -157,8 +158,13 @@ function accounts(one, data) {
 function generated(one, data) {
   const lines = (data.source[one.home] ?? []).filter(([, step]) => step && step === one.id.split(".").at(-1));
   if (!isNamed(one) || !lines.length) return [];
-  const indent = Math.min(...lines.map(([text]) => text.length - text.trimStart().length));
+  const indent = indentOf(lines.map(([text]) => text));
   return [make("h3", {}, `Generated, in ${one.home}`), block(lines.map(([text]) => text.slice(indent)))];
+}
+
+/** The spaces that all lines begin with. */
+function indentOf(lines) {
+  return Math.min(...lines.filter((line) => line.trim()).map((line) => line.length - line.trimStart().length));
 }
 
 function block(lines, look = null) {
