@@ -35,6 +35,7 @@ SECTIONS = {
     "Graphs": ("flowconf.graph.graph", "flowconf.graph.weights.loading"),
     "Graphs written step by step": ("flowconf.graph.builder",),
     "Registering": ("flowconf.language.registry", "flowconf.train.objective.gradients"),
+    "Losses and metrics of a project": ("flowconf.train.objective.losses", "flowconf.train.objective.metrics"),
     "Data sets": ("flowconf.train.data.splits", "flowconf.train.data.declarations"),
     "Callbacks": ("flowconf.train.callbacks.watched_run",),
     "Errors": ("flowconf.report",),
