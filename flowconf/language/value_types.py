@@ -19,6 +19,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
+from flowconf.report import nearest
+
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Reference = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
@@ -100,8 +102,16 @@ TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true
 
 def instead(written: str, value: object) -> str | None:
     """What to write for an argument with this annotation instead of a value of another type, if that is clear."""
-    text = meant(value, [*_choices(meaning(written))])
-    return text if text is not None and fits(written, False, ast.literal_eval(_PYTHON.get(text, text))) else None
+    kinds = [*_choices(meaning(written))]
+    literals = [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+    several = next((len(get_args(kind)) for kind in kinds if get_origin(kind) is tuple), 0)
+    text = meant(value, kinds)
+    if text is None and several and re.fullmatch(r"\d+(x\d+)*", str(value)):
+        sizes = str(value).split("x")
+        text = f"[{', '.join(sizes * (several if len(sizes) == 1 else 1))}]"
+    if text is None:
+        return nearest(value, literals) if isinstance(value, str) else None
+    return text if fits(written, False, ast.literal_eval(_PYTHON.get(text, text))) else None
 
 
 def is_ambiguous(written: str, value: object) -> bool:

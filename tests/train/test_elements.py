@@ -24,6 +24,7 @@ trainer: {epochs: 1, devices: cpu}
 SHAPES = {
     "words": ((5, 8), torch.float32),
     "tags": ((5,), torch.int64, 5),
+    "kind": ((), torch.int64, 5),
     "price": ((), torch.float32),
     "column": ((1,), torch.float32),
 }
@@ -108,3 +109,11 @@ def test_predictions_without_a_last_size_of_one(check):
 def test_class_numbers_that_are_one_hot(check):
     (found,) = check("cross_entropy", "logits", "tags", "Identity\n    logits: {fork: 'Flatten >> Linear(40, 5)'}")
     assert found[2] == "make `tags` floating point in the data set, or store the numbers of its classes"
+
+
+def test_a_metric_that_takes_scores_of_classes_one_by_one(check, tmp_path):
+    classes = "Identity\n    logits: {fork: 'Flatten >> Linear(40, 5)'}"
+    metrics = "}\nmetrics: {right: {fn: accuracy, input: logits, target: OTHER"
+    for other, expected in (("tags", ["write `target: kind`"]), ("kind", [])):
+        found = check("cross_entropy", "logits", f"kind}}{metrics.replace('OTHER', other)}", classes)
+        assert [advice for _, _, advice in found] == expected

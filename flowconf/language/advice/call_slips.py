@@ -24,6 +24,7 @@ CHAINERS = ("->", "=>", "|>", ">>>", ";")
 NO_CALLS: dict[type[ast.expr], str] = {
     ast.Lambda: "register the function in Python, and call it by its name",
     ast.Compare: CHAIN,
+    ast.IfExp: "write both modules as branches of a `switch`, or one of them in a pivot",
     ast.BoolOp: CHAIN,
     ast.Tuple: CHAIN,
     ast.List: CHAIN,
@@ -107,6 +108,8 @@ def _meant(text: str, rest: str, sign: str) -> Advice | None:
         return "write `name=value` for an argument"
     if product := re.match(r"(\d+)x(\d+)\b", rest):
         return Suggestion(f"[{product[1]}, {product[2]}]", instead_of=product[0])
+    if "\n" in text.strip() and re.match(r"[A-Z]\w*", rest):
+        return CHAIN
     if sign.startswith("="):
         return "the key of a step is its name; write only the call as its value"
     return "separate arguments with commas" if re.search(r"[\w\]\"')]\s+[\w\[\"'(]", text) else None
@@ -154,6 +157,10 @@ def _operator(node: ast.BinOp) -> str | None:
             return CHAIN
         case ast.Add() if module is not None:
             return f"write `also: {ast.unparse(module)}`, which adds the output of a module to the stream"
+        case ast.Add():
+            return (
+                "to add the outputs of branches, use `split` with `merge: add`; to add a value, `StateAdd` with `using`"
+            )
         case ast.Mult() if isinstance(node.left, ast.Constant) or isinstance(node.right, ast.Constant):
             return "write `repeat: ...` beside `through` for copies in series, or `Scale(...)` for a factor"
         case ast.Mult():

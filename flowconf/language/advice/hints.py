@@ -109,6 +109,8 @@ def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> Advice 
         if isinstance(got, dict) and any(verb in got for verb in schema.VERBS):
             return "write it as a step of a `flow`, as in `flow: {inner: {...}}`"
         return "write a call, as in `Linear(8, 8)`" if is_list or isinstance(got, bool | int | float) else None
+    if got is None and owner != "inputs" and "inputs" in where:
+        return "write `B`, or another name that begins with a capital letter, for an unknown size"
     if owner == "inputs" or (owner in where[:-1] and key == "shape"):
         if isinstance(got, int):
             return Suggestion(f"[B, {got}]", instead_of=str(got))

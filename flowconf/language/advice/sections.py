@@ -38,6 +38,14 @@ EXAMPLES: dict[Path, str] = {
     ("optimizer", "groups", "*", "schedule"): "write `schedule: {name: cosine}`",
     ("optimizer", "layer_decay"): "write `layer_decay: {factor: 0.75, layers: PATH}`",
     ("schedule",): "write `schedule: {name: cosine}`",
+    ("data", "augment"): "write `augment: {image: 'RandomHorizontalFlip() >> RandomCrop(28)'}`",
+    ("data", "validation"): "write a share of the rows, as in `validation: 0.1`",
+    ("data", "test"): "write a share of the rows, as in `test: 0.1`",
+    ("loss", "*", "weight"): "write weights of classes under `args`, as in `args: {weight: [1, 2]}`",
+    ("loggers",): "write `loggers: {wandb: {}}`",
+    ("trainer", "ema"): "write the decay, as in `ema: 0.999`",
+    ("trainer", "evaluate_every"): "write a number of steps, as in `evaluate_every: 100`",
+    ("schedule", "at"): "write progress from 0 to 1, as in `at: [0.5, 0.75]`",
     ("schedule", "warmup"): "write a number of steps, as in `warmup: 100`",
     ("phases",): "name each phase: `phases: {NAME: {until: {epoch: 2}, freeze: PATH}}`",
     ("phases", "*"): "write `{until: {epoch: 2}, freeze: PATH}`",
@@ -53,7 +61,7 @@ EXAMPLES: dict[Path, str] = {
     ("trainer", "statistics"): "write `statistics: {every: 100, of: [gradient, update]}`",
     ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
-"""The advice for a missing mapping, or a number of the wrong kind, by path in the config; `*` is any name."""
+"""The advice for a missing mapping, or a value of the wrong kind, by path in the config; `*` is any name."""
 
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 

@@ -92,6 +92,19 @@ ADVICE: dict[str, dict[str, str]] = {
         "topkcategoricalaccuracy": "write `accuracy`, and `args: {top: 5}`",
         "loss": "remove it: every term of `loss` is reported",
     },
+    "callback": {
+        "earlystopping": "remove it, and write `patience: 3` under `trainer`",
+        "modelcheckpoint": "remove it: the best and the last weights are kept; `keep` of `trainer` keeps more",
+        "learningratemonitor": "remove it: learning rates are logged",
+        "lrmonitor": "remove it: learning rates are logged",
+        "tensorboard": "remove it: TensorBoard events are written by default (`trainer.tensorboard`)",
+        "csvlogger": "remove it: the values of each evaluation are in the run folder",
+        "reducelronplateau": "remove it, and write `schedule: {name: plateau}`",
+        "learningratescheduler": "remove it, and write a `schedule`",
+        "stochasticweightaveraging": "remove it, and write `ema: 0.999` under `trainer`",
+        "tqdmprogressbar": "remove it: progress is shown by default (`trainer.progress`)",
+        "richprogressbar": "remove it: progress is shown by default (`trainer.progress`)",
+    },
     "logger": {
         "tensorboard": "remove it: TensorBoard events are written by default (`trainer.tensorboard`)",
         "csv": "remove it: the values of each evaluation are in the run folder",
@@ -348,6 +361,7 @@ CONFIG: dict[str, str] = {
     "test": "test_split test_size",
     "size": "imgsz img_size image_size input_size",
     "length": "block_size seq_len sequence_length max_length context_length max_seq_len",
+    "augment": "transform transforms augmentation augmentations train_transform train_transforms",
     "fn": "function _target_ type name loss metric cls class class_name",
     "name": "_target_ type cls class class_name fn kind dataset dataset_name",
     "input": "pred preds prediction predictions output outputs source logits y_pred",
@@ -424,6 +438,7 @@ PAIRS: dict[str, dict[str, str]] = {
     "greater_is_better": {"true": "mode: max", "false": "mode: min"},
     "evaluate_every": {"epoch": "evaluate_every: 0"},
     "checkpoint_every": {"epoch": "checkpoint_every: 0"},
+    "epochs": {r"([1-9]\d*)": r"until: {epoch: \1}"},
     "verbose": {"0|false": "progress: false", "1|2|true": "progress: true"},
     "disable_tqdm": {"true": "progress: false", "false": "progress: true"},
 }
@@ -470,6 +485,11 @@ NOT_NEEDED = {
     "warmup_ratio": "write `warmup`, a number of steps",
     "decay": "write `weight_decay`, or a `schedule` for a decay of the learning rate",
     "clipnorm": "write `clip`, the largest norm of all gradients together",
+    "limit_train_batches": "write `sample: {rows: 1000}` under `data`, the rows that are drawn in an epoch",
+    "limit_val_batches": "remove it: every evaluation is of a whole split",
+    "steps_per_epoch": "write `sample: {rows: 1000}` under `data`, the rows that are drawn in an epoch",
+    "validation_data": "write `validation: 0.1` under `data`, or the file or folder that the data set takes",
+    "no_decay": "write `groups: {'**:bias': {weight_decay: 0}, '**:norm': {weight_decay: 0}}`",
     "reduction": "remove it: a loss is the mean of its elements; `weight` multiplies it",
     **dict.fromkeys(
         ("beta_1", "beta_2", "beta1", "beta2", "adam_beta1", "adam_beta2"), "write both as `betas: [0.9, 0.999]`"

@@ -400,7 +400,7 @@ class _Report:
             hint = Suggestion(decoded, instead_of=read.reference, others=(f"'{decoded}'",))
         if self.is_config and where and "model" not in where:
             hint = sections.pair(where, got, [str(where[-1])], self.reporter) or hint
-        if hint is None and {WORDS[dict], WORDS[int]} & {*wanted}:
+        if hint is None:
             hint = sections.example((*self.base, *where))
             if got is None and self.reporter.origins.history((*self.base, *where)):
                 hint = f"write `~{self.reporter.dotted(where)}` on the command line to remove it"

@@ -325,6 +325,8 @@ class CallParser:
             elif isinstance(argument, Literal):
                 place, text = argument.place, argument.text
                 advice = call_slips.divided(text) or slip
+                if isinstance(argument.value, str) and foreign_calls.module_named(argument.value, self.table.names()):
+                    advice = advice or vocabulary.AFTER
                 if (
                     wanted == value_types.WORDS[int]
                     and isinstance(argument.value, float)

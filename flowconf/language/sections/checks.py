@@ -320,7 +320,8 @@ def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Repo
         place, advice = typed or _place_of(given, reporter), f"write `{'' if typed else 'dtype: '}{kind}`"
         if given.dtype == "float32" and kind in CONVERTED:
             advice = f"convert `{given.name}` to float32 in the data set, as by `.float()`"
-    if wrong is not None and 0 < wrong < len(given.places):
+    sizes_differ = [want != have for want, have in zip(given.shape[1:], shape, strict=False) if isinstance(want, int)]
+    if wrong is not None and 0 < wrong < len(given.places) and sum(sizes_differ) == 1:
         place, advice = given.places[wrong], Suggestion(str(shape[wrong - 1]), instead_of=str(given.shape[wrong]))
     reporter.error("FC0502", message, place, path="data", labels=labels, advice=advice)
 
@@ -515,12 +516,12 @@ class _Names:
                 labels, hint = self.of_another_name(name, where, path, hint)
                 self.reporter.error("FC0133", message, self.reporter.key(where), at=where, labels=labels, advice=hint)
             elif wanted is not None:
-                better = value_types.instead(types.get(argument, ""), value)
+                better, example = value_types.instead(types.get(argument, ""), value), sections.example(where)
                 item = value_types.misfit_item(types.get(argument, ""), value)
                 if item is not None:
                     where, wanted, value = (*where, item[0]), item[1], value[item[0]]
                 message = f"`{dotted(where)}` must be {wanted}, got {shown(value)}"
-                instead = None if better is None else Suggestion(better, instead_of=str(value))
+                instead = example if better is None else Suggestion(better, instead_of=str(value))
                 self.reporter.error("FC0123", message, at=where, advice=instead)
             elif value_types.is_ambiguous(types.get(argument, ""), value) and self.is_bare(where, value):
                 better = value_types.meant(value, (bool, NoneType))

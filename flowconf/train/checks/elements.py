@@ -43,6 +43,25 @@ def check_elements(check: TermCheck, tried: Tried, into: Reporter) -> None:
         _check_dimension(check, tried, operands, into)
 
 
+def check_agreement(check: TermCheck, tried: Sequence[Tried], into: Reporter) -> None:
+    """Report a metric that takes each score as yes or no, of scores that a loss takes as those of classes."""
+    classes: dict[str, Tried] = {}
+    for one in sorted(tried, key=lambda one: one.path[0] != "loss"):
+        operands = check.operands(one.path, one.section, one.term)
+        if operands is None or len(one.term.operands) != 2 or dimension(one.term) is None:
+            continue
+        scores, target = operands[:2]
+        if one.path[0] == "loss" and scores.value.ndim == target.value.ndim + 1:
+            classes[scores.source.name] = one
+        elif one.path[0] == "metrics" and scores.value.shape == target.value.shape and scores.source.name in classes:
+            loss = classes[scores.source.name]
+            shown = check.named_value(scores)
+            message = f"`{one.name}` takes each of {shown} as yes or no, and `{loss.name}` as scores of classes"
+            advice = f"write `target: {loss.term.operands[1].name}`"
+            labels = (Label("they are scores of classes here", into.value((*loss.path, "input"))),)
+            into.warn("FC0414", message, into.value(target.where), path=one.name, labels=labels, advice=advice)
+
+
 def _check_dimension(check: TermCheck, tried: Tried, operands: Sequence[Given], into: Reporter) -> None:
     """Report classes along a dimension by default, where the last one fits as well and its module makes that one."""
     dim, scores = dimension(tried.term), operands[0].value

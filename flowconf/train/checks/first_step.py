@@ -35,7 +35,7 @@ from flowconf.language.training import FITTED, SetSection, TrainingConfig, liste
 from flowconf.report import Advice, ConfigError, Reporter, suggest
 from flowconf.report.origins import Path
 from flowconf.train.checks.accumulation import check_accumulation
-from flowconf.train.checks.elements import check_elements
+from flowconf.train.checks.elements import check_agreement, check_elements
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
 from flowconf.train.data.declarations import Declared, declared
@@ -243,8 +243,10 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     foreign = [one for one in foreign if one not in later]
     left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)
     left += [one.name for one in later]
-    for one in (one for one in tried if not torch_metrics.uses_torchmetrics(one.section.fn)):
+    own = [one for one in tried if not torch_metrics.uses_torchmetrics(one.section.fn)]
+    for one in own:
         check_elements(fakes, one, reporter)
+    check_agreement(fakes, own, reporter)
     return fakes, terms, left
 
 
