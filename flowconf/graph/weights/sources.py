@@ -233,10 +233,11 @@ def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
 
 def _nearest_config(file: Path, written: str) -> Advice:
     """The advice for a config that does not exist: a similar file beside it, or the path that was tried."""
-    others = [other.name for other in file.parent.glob(f"*{file.suffix}")] if file.parent.is_dir() else []
-    close = nearest(file.name, sorted(others))
+    beside = sorted(file.parent.glob("*.*ml")) if file.parent.is_dir() else []
+    others = {other.stem: other.name for other in beside}
+    close = nearest(file.stem, others)
     if close is not None:
-        return Suggestion(posixpath.join(posixpath.dirname(written), close), instead_of=written)
+        return Suggestion(posixpath.join(posixpath.dirname(written), others[close]), instead_of=written)
     return f"searched at {shown_path(str(file))}"
 
 

@@ -41,7 +41,7 @@ EXAMPLES: dict[Path, str] = {
     ("data", "augment"): "write `augment: {image: 'RandomHorizontalFlip() >> RandomCrop(28)'}`",
     ("data", "validation"): "write a share of the rows, as in `validation: 0.1`",
     ("data", "test"): "write a share of the rows, as in `test: 0.1`",
-    ("loss", "*", "weight"): "write weights of classes under `args`, as in `args: {weight: [1, 2]}`",
+    ("loss", "*", "weight"): "write a number; weights of classes go under `args`, as in `args: {weight: [1, 2]}`",
     ("loggers",): "write `loggers: {wandb: {}}`",
     ("trainer", "ema"): "write the decay, as in `ema: 0.999`",
     ("trainer", "evaluate_every"): "write a number of steps, as in `evaluate_every: 100`",

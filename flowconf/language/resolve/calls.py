@@ -222,6 +222,8 @@ class CallParser:
                 advice = call_slips.no_parameter(name, self.scope, is_text()) or (
                     Suggestion(close, instead_of=name) if close else None
                 )
+                if name in self.steps:
+                    advice = "values are passed to a module by `using`, as in `{through: Concat(dim=1), using: [NAME]}`"
                 advice = advice or suggest(name, self.scope, "parameters") or call_slips.AS_TEXT.format(name)
                 self.reporter.missing(
                     name, "FC0134", f"unknown parameter `{name}`", spot(node), path=self.path, advice=advice
