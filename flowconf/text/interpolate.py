@@ -194,9 +194,7 @@ class _Resolver:
             if child is None:
                 close = nearest(step, [str(name) for name, _ in node.members()])
                 better = dotted((*target, close, *steps[number + 1 :])) if close else None
-                advice: Advice | None = Suggestion(f"${{{better}}}", instead_of=f"${{{key}}}") if better else None
-                if any(self.root.at((*base, "params", key)) is not None for base in ((), ("model",))):
-                    advice = Suggestion(key, instead_of=f"${{{key}}}", why=": parameters are used by name")
+                advice = Suggestion(f"${{{better}}}", instead_of=f"${{{key}}}") if better else None
                 self.fail(path, f"`${{{key}}}` does not exist", advice)
             target.append(int(step) if isinstance(node.value, list) else step)
             node = child
