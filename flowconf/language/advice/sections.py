@@ -49,6 +49,8 @@ EXAMPLES: dict[Path, str] = {
     ("schedule", "warmup"): "write a number of steps, as in `warmup: 100`",
     ("phases",): "name each phase: `phases: {NAME: {until: {epoch: 2}, freeze: PATH}}`",
     ("phases", "*"): "write `{until: {epoch: 2}, freeze: PATH}`",
+    ("phases", "*", "epochs"): "write `until: {epoch: 2}`",
+    ("phases", "*", "steps"): "write `until: {step: 100}`",
     ("phases", "*", "until"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
     ("phases", "*", "when"): "write `{epoch: 2}`, or another of `step`, `fraction`, `stalled`",
     ("turns",): "name each turn: `turns: {NAME: {loss: TERM, updates: PATH}}`",
@@ -61,7 +63,7 @@ EXAMPLES: dict[Path, str] = {
     ("trainer", "statistics"): "write `statistics: {every: 100, of: [gradient, update]}`",
     ("trainer", "keep"): "write `keep: {best: 3, every: 1000}`",
 }
-"""The advice for a missing mapping, or a value of the wrong kind, by path in the config; `*` is any name."""
+"""The advice for a missing mapping, a wrong value, or an unknown key, by path in the config; `*` is any name."""
 
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 

@@ -438,7 +438,6 @@ PAIRS: dict[str, dict[str, str]] = {
     "greater_is_better": {"true": "mode: max", "false": "mode: min"},
     "evaluate_every": {"epoch": "evaluate_every: 0"},
     "checkpoint_every": {"epoch": "checkpoint_every: 0"},
-    "epochs": {r"([1-9]\d*)": r"until: {epoch: \1}"},
     "verbose": {"0|false": "progress: false", "1|2|true": "progress: true"},
     "disable_tqdm": {"true": "progress: false", "false": "progress: true"},
 }

@@ -243,7 +243,7 @@ class _Report:
         is_graph = not self.is_config or where[0] == "model"
         hint = hints.for_unknown_key(key, owner, self._at(where), free) if is_graph else None
         hint = hint or sections.for_argument(fn, where, self._at(where), "args" in free, self.reporter)
-        hint = hint or self._of_another_tool(where, allowed, free)
+        hint = hint or self._of_another_tool(where, allowed, free) or sections.example((*self.base, *where))
         if hint is None and lacking is not None and nearest(key, free) is None:
             hint = f"write `{lacking}`, which is missing"
         self._error(
