@@ -22,6 +22,7 @@ from flowconf.report import (
     ConfigError,
     Diagnostic,
     FlowconfError,
+    Place,
     Reporter,
     Suggestion,
     listing,
@@ -138,13 +139,14 @@ def multirun(
     quoted = [words.quoted(one.typed) for one in typed]
 
     made = [one for one in (folder, folder.parent, folder.parent.parent) if not one.exists()]
+    before = _record_before(folder / SWEEP)
     try:
         hydra_bridge.sweep(composer.library, folder, quoted, _Check(composer, check), _Job(composer, job, folder))
     except FlowconfError:
-        _remove(made)
+        _restore(folder / SWEEP, before, made)
         raise
     except hydra_bridge.HYDRA_ERRORS as error:
-        _remove(made)
+        _restore(folder / SWEEP, before, made)
         raise ConfigError(composer.explained(error, typed)) from error
 
 
@@ -381,11 +383,21 @@ class _Composer:
         return resolve(root)
 
 
-def _remove(made: Sequence[File]) -> None:
-    """Remove the folders that were made for a sweep that was refused, innermost first, unless there is more in them."""
+def _record_before(file: File) -> bytes | None:
+    """What Hydra has written of a sweep before; None without it. Raises `ConfigError` if it leads elsewhere."""
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise ConfigError(Diagnostic("FC0001", f"`{file.name}` is not a regular file", Place(str(file))))
+    return file.read_bytes() if file.exists() else None
+
+
+def _restore(file: File, before: bytes | None, made: Sequence[File]) -> None:
+    """Undo what was written for a sweep that was refused, and remove the folders made for it, unless they have more."""
     with suppress(OSError):
+        if before is None:
+            file.unlink(missing_ok=True)
+        else:
+            file.write_bytes(before)
         for folder in made:
-            (folder / SWEEP).unlink(missing_ok=True)
             folder.rmdir()
 
 

@@ -6,6 +6,7 @@ are used here and in `grammars` are pinned by `tests/text/test_upstream_hydra.py
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
 from hydra.core.override_parser.types import Override as Parsed
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -40,6 +42,8 @@ from flowconf.text.grammars import VERSION_BASE, as_choice, parse_override, quot
 from flowconf.text.library import Library, has_configs, opened
 
 HYDRA_ERRORS = (HydraException, OmegaConfBaseException)
+MOST_JOBS = 10_000
+"""The runs of a sweep, all of which are checked before the first one starts."""
 MAX_LOADS = 2_000
 """Configs that all defaults lists together may include, counted as often as they are included."""
 
@@ -218,6 +222,24 @@ SweepCheck = Callable[[Sequence[str]], Callable[[str | None], object]]
 """Composes a job's config from its overrides, and returns the check that needs the sweeper's direction."""
 
 
+def refuse_endless(overrides: Sequence[Parsed]) -> None:
+    """Raise `ConfigError` for more than `MOST_JOBS` combinations, before they are listed."""
+    swept = [one for one in overrides if one.is_sweep_override()]
+    if math.prod(map(_number_of_values, swept)) > MOST_JOBS:
+        word = str(max(swept, key=_number_of_values).input_line)
+        message = f"the sweep has more than {MOST_JOBS:,} runs"
+        raise ConfigError(Diagnostic("FC0103", message, Place(word=word), advice="write fewer values"))
+
+
+def _number_of_values(override: Parsed) -> float:
+    values = override.value()
+    if isinstance(values, RangeSweep):
+        assert values.start is not None
+        assert values.stop is not None
+        return max(0, (values.stop - values.start) / values.step) if values.step else math.inf
+    return len(values.list) if isinstance(values, ChoiceSweep) else 1
+
+
 class SweepLoader(ConfigLoaderImpl):
     """Hydra's loader for a sweep: Hydra composes its own section, flowconf checks that each job composes."""
 
@@ -267,6 +289,7 @@ class SweepLoader(ConfigLoaderImpl):
             return trials
         params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
         parsed = OverridesParser.create(config_loader=self).parse_overrides([*params, *words])
+        refuse_endless(parsed)
         (combinations,) = BasicSweeper.split_arguments(parsed, None)
         return min(len(combinations), trials or len(combinations))
 

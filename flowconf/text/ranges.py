@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -136,8 +137,9 @@ def _range_of(parsed: Any, key: str, place: Place, reporter: Reporter) -> Range 
     if isinstance(swept, RangeSweep) and not swept.shuffle:
         assert swept.start is not None
         assert swept.stop is not None
-        count = -int(-(swept.stop - swept.start) / swept.step // 1)
-        if count > 0 and swept.step > 0:
+        steps = (swept.stop - swept.start) / swept.step if swept.step > 0 else 0
+        count = math.ceil(steps) if math.isfinite(steps) else 0
+        if count > 0:
             return Range(key, place, low=swept.start, high=swept.start + (count - 1) * swept.step, step=swept.step)
     elif isinstance(swept, IntervalSweep):
         assert swept.start is not None

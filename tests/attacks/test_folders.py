@@ -183,9 +183,11 @@ def sweep(folder, run, capsys):
     return made
 
 
-def test_the_runs_of_a_sweep_are_not_written_through_a_link(folder, sweep, capsys):
-    a_link(sweep / "runs.jsonl")
-    assert main(["train", "--resume", str(sweep)]) != 0
+@pytest.mark.parametrize("name", ["runs.jsonl", "multirun.yaml"])
+def test_the_files_of_a_sweep_are_not_written_through_a_link(folder, sweep, name):
+    (sweep / name).touch()
+    a_link(sweep / name)
+    assert main(["train", "--resume", str(sweep)]) == 2
     assert (folder.path / "outside").read_text() == "a line\n" * 1000
 
 
@@ -206,10 +208,11 @@ def test_a_sweep_that_cannot_go_on_is_refused(sweep, run, capsys):
     (sweep / "runs.jsonl").write_text(json.dumps({**line, "folder": str(run.absolute())}) + "\n")
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
-    before = digests(run)
+    (sweep / "multirun.yaml").write_text("what Hydra wrote before")
+    before = digests(run.parent)
     assert main(["train", "--resume", str(sweep)]) == 2
     assert "error[FC0702]: `optimizer.lr` has changed since the run" in capsys.readouterr().err
-    assert digests(run) == before
+    assert digests(run.parent) == before
 
 
 @pytest.mark.parametrize("change", [a_pipe, a_device, larger_than_the_memory])

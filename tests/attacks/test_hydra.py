@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowconf import check
+from flowconf import check, load
 from flowconf.report import ConfigError
 from flowconf.train.commands.sweep import sweep
 from tests.train.conftest import TINY
@@ -196,3 +196,28 @@ def test_the_environment_is_read_by_an_ordinary_value(folder, monkeypatch):
     monkeypatch.setenv("DATA", "synthetic")
     Path("a.yaml").write_text(CONFIG.replace("name: synthetic", "name: '${oc.env:DATA}'"))
     assert check("a.yaml") == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=range(0,1000000000)"],
+        ["optimizer.lr=range(0.1,1,0.0)"],
+        ["optimizer.lr=range(0,1,1e-12)"],
+        [f"+model.params.p{number}=1,2" for number in range(40)],
+    ],
+)
+def test_a_sweep_without_an_end_is_refused(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(CONFIG)
+    with pytest.raises(ConfigError, match="the sweep has more than 10,000 runs"):
+        sweep("tiny.yaml", words)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("values", ["range(0.1, 1, 0.0)", "range(0, nan)", "range(0, inf)", "range(0, 1e308, 1e-308)"])
+def test_a_search_without_values_is_refused(values, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(f"{CONFIG}\nsweep: {{trials: 2, over: {{optimizer.lr: '{values}'}}}}\n")
+    with pytest.raises(ConfigError, match="no values that a search can try"):
+        load(file)
