@@ -3,7 +3,7 @@
 The first of equal modules is the prototype of the others, which are copies of it with parameters of their own. What
 the first call gave is kept, with the parameters and the inputs that each output depends on. A prototype lives as long
 as the process, so that a config that is checked again is checked from what is known. The parameters are on the meta
-device, and are made fake tensors only for a call that has to be run.
+device, and so is the first of equal calls, because fake tensors are slow; they run what the meta device cannot run.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from flowconf.graph.gradients import leaves
 from flowconf.graph.shapes import fake_values
-from flowconf.graph.shapes.fake_values import real
+from flowconf.graph.shapes.fake_values import called, real
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import modules
 
@@ -57,7 +57,7 @@ class KnownCall:
     """A call of `built`, a copy of a prototype, with fake tensors."""
 
     def __init__(self, prototype: Prototype, built: nn.Module, stream: Tensor, using: Mapping[str, Tensor]) -> None:
-        self.built, self.known = built, prototype.given
+        self.built, self.known, self.names = built, prototype.given, tuple(using)
         self.inputs = (stream, *using.values())
         self.versions = [one._version for one in self.inputs]
         self.key = (torch.is_grad_enabled(), *using, *((*_kind(one), one.requires_grad) for one in self.inputs))
@@ -76,31 +76,48 @@ class KnownCall:
         sources = [*(parameters[i] for i in known.parameters), *(self.inputs[i] for i in known.inputs)]
         return _faked(known.value, mode, sources)
 
-    def note(self, value: Any) -> None:
-        """Keep the output of this call for equal ones, unless the module gives or changes an input."""
+    def run_on_meta(self) -> None:
+        """Run the call on the meta device, and keep its output, unless it has to be run on fake tensors."""
         if self.key in self.known:
             return
+        inputs = [_like(one).requires_grad_(one.requires_grad) for one in self.inputs]
+        try:
+            with real():
+                value = called(self.built, inputs[0], dict(zip(self.names, inputs[1:], strict=True)))
+        except Exception:  # noqa: BLE001 - raised again on fake tensors, whose words are reported
+            return
+        self._note(value, inputs, [0] * len(inputs))
+
+    def note(self, value: Any) -> None:
+        """Keep the output of this call for equal ones, unless the module gives or changes an input."""
+        if self.key not in self.known:
+            self._note(value, self.inputs, self.versions)
+
+    def _note(self, value: Any, inputs: Sequence[Tensor], versions: Sequence[int]) -> None:
         if len(self.known) >= MOST:
             self.known.clear()
         outputs, spec = tree_flatten(value)
-        is_usual = self.versions == [one._version for one in self.inputs] and all(map(self._is_new, outputs))
+        is_usual = versions == [one._version for one in inputs] and all(_is_new(one, inputs) for one in outputs)
         parameters = list(self.built.parameters())
-        found = [self._note_one(one, parameters) for one in outputs] if is_usual else [None]
+        found = [_noted(one, inputs, parameters) for one in outputs] if is_usual else [None]
         self.known[self.key] = None if None in found else ([one for one in found if one is not None], spec)
 
-    def _is_new(self, value: Any) -> bool:
-        is_given = any(value is one for one in self.inputs)
-        is_leaf = isinstance(value, Tensor) and value.requires_grad and value.grad_fn is None
-        return type(value) is FakeTensor and value.device == CPU and not is_given and not is_leaf
 
-    def _note_one(self, value: Tensor, parameters: Sequence[Tensor]) -> _Output | None:
-        """What an output depends on; None if that is something else than the parameters and the inputs."""
-        inner = {one.grad_fn for one in self.inputs} - {None}
-        found, ends = leaves(value, inner)
-        inputs = [one for one in self.inputs if one in found or one.grad_fn in ends]
-        if found - {*parameters, *inputs}:
-            return None
-        return _Output(_like(value), _positions(parameters, found), _positions(self.inputs, set(inputs)))
+def _is_new(value: Any, inputs: Sequence[Tensor]) -> bool:
+    """Whether an output is a tensor like the inputs, and neither one of them nor a parameter."""
+    is_given = any(value is one for one in inputs)
+    is_leaf = isinstance(value, Tensor) and value.requires_grad and value.grad_fn is None
+    return type(value) is type(inputs[0]) and value.device == inputs[0].device and not is_given and not is_leaf
+
+
+def _noted(value: Tensor, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> _Output | None:
+    """What an output depends on; None if that is something else than the parameters and the inputs."""
+    inner = {one.grad_fn for one in inputs} - {None}
+    found, ends = leaves(value, inner)
+    given = [one for one in inputs if one in found or one.grad_fn in ends]
+    if found - {*parameters, *given}:
+        return None
+    return _Output(_like(value), _positions(parameters, found), _positions(inputs, set(given)))
 
 
 @lru_cache(MOST)

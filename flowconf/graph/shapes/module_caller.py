@@ -64,12 +64,16 @@ class ModuleCaller:
         known = known_call(prototype, built, stream, using)
         if known is not None and (given := known.output()) is not None:
             return given
-        if prototype is not None:
-            built = on_fakes(built)
         if isinstance(module, Call):
             wrong = rules.fault(built, stream, using, self.sizes)
             if wrong is not None or faults.refused(module, stream) or faults.wrong_dim(module, stream):
                 self._misfit(built, call, wrong)
+        if known is not None:
+            known.run_on_meta()
+            if (given := known.output()) is not None:
+                return given
+        if prototype is not None:
+            built = on_fakes(built)
         inner = call.visit.held.inside.get(call.visit.spot)
         try:
             with nullcontext() if inner is None else recorded(built, inner), self._looking_up(call):
