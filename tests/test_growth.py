@@ -175,6 +175,21 @@ def test_the_checks_grow_in_proportion(shape, command):
     assert growing(command("check", "config.yaml"), shape) == {}
 
 
+MOST_CALLS = 3_000
+"""Calls of functions for one member; more means that something known is computed again."""
+
+
+def test_the_checks_of_a_member_take_few_calls(command):
+    run, taken = command("check", "config.yaml"), []
+    run(written("settings", 2))
+    for count in (FEW, MANY):
+        profile = cProfile.Profile()
+        profile.runcall(run, written("settings", count))
+        taken.append(pstats.Stats(profile).total_calls)
+    members = 2 * (MANY - FEW)
+    assert (taken[1] - taken[0]) / members < MOST_CALLS
+
+
 SLOW = (
     "draw config.yaml --format dot",
     "draw config.yaml --format json",
