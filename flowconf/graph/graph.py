@@ -42,7 +42,9 @@ class Graph(GraphTree):
         found = self.module_at(path)
         if not isinstance(found, Graph):
             message = f"`{path}` is a `{type(found).__name__}`, not a graph"
-            raise PathError(Diagnostic("FC0701", message, NOWHERE, path))
+            raise PathError(
+                Diagnostic("FC0701", message, NOWHERE, path, advice="`module_at` gives modules of any kind")
+            )
         return found
 
     # frozen parts

@@ -27,6 +27,7 @@ from flowconf.report.origins import Path
 
 EXAMPLES: dict[Path, str] = {
     ("loss",): "name each term: `loss: {NAME: {fn: cross_entropy, input: ..., target: ...}}`",
+    ("loss", "*", "target"): "a number is a step: add `ones: {fork: Constant(1.0)}`, and write `target: ones`",
     ("loss", "*"): "write `{fn: cross_entropy, input: ..., target: ...}`",
     ("metrics",): "name each metric: `metrics: {NAME: {fn: accuracy, input: ..., target: ...}}`",
     ("metrics", "*"): "write `{fn: accuracy, input: ..., target: ...}`",
