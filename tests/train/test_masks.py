@@ -118,7 +118,10 @@ def test_a_mask_in_the_opposite_sense_is_an_error(config, seen, argument):
     assert f"`{argument}` is true for the places to ignore" in only.message
 
 
-def test_what_the_data_sets_declare():
+def test_what_the_data_sets_declare(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in ("x.csv", "t.json"):
+        Path(file).touch()
     fields = {"cost": {"missing": "mask"}, "kinds": {"type": "category", "pad": [3]}, "size": "size"}
     present = {"cost": "cost_present", "kinds": "kinds_present"}
     assert masks_of(table, {"train": "x.csv", "fields": fields}) == present
