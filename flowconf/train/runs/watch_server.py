@@ -17,7 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from flowconf.draw.page.assemble import watch_page
 from flowconf.report import raised_at
@@ -85,12 +85,12 @@ class Answering(BaseHTTPRequestHandler):
         if len(names) != 1 or not CALLED.fullmatch(names[0]):
             self._refuse(HTTPStatus.FORBIDDEN)
             return
-        asked = urlsplit(self.path)
-        token, _, name = asked.path.removeprefix("/").partition("/")
+        path, _, query = self.path.partition("?")
+        token, _, name = path.removeprefix("/").partition("/")
         if not hmac.compare_digest(token.encode(errors="replace"), self.server.token.encode()):
             self._refuse(HTTPStatus.NOT_FOUND)
             return
-        given = {key: values[0] for key, values in parse_qs(asked.query).items()}
+        given = {key: values[0] for key, values in parse_qs(query).items()}
         match name:
             case "":
                 self._answer("text/html; charset=utf-8", self.server.page)
