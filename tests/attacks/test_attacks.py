@@ -324,6 +324,11 @@ WEIGHTS: list[tuple[str, str, bytes | Callable[[Path], object]]] = [
     ("offsets the wrong way round", "b.safetensors", header(tensors(weight=entry("[4,4]", 0, 64)), b"\0" * 64)),
     ("a pickle by another name", "b.safetensors", pickle.dumps(Hacked())),
     ("a text", "b.safetensors", b"flow: {a: ReLU}\n" * 100),
+    (
+        "an index of itself",
+        "b.safetensors.index.json",
+        b'{"weight_map": {"weight": "b.safetensors.index.json", "bias": "b.safetensors.index.json"}}',
+    ),
     ("a pickle", "b.pt", pickle.dumps(Hacked())),
     ("a pickle in a zip", "b.pt", zipped),
     ("a pickle in torch's format", "b.pt", torch_pickle),

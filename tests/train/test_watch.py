@@ -30,7 +30,7 @@ OTHER_HOSTS = [
     "localhost:7117x", "localhost\t.evil",
 ]  # fmt: skip
 OTHER_PATHS = [
-    "http://[::1",
+    "//[::1",
     "/", "/changes", "//changes", "/x/changes", "/%00/", "/%C3%A9/", "/TOKENx/", "/TOKEN/../changes",
     "/TOKEN/../../etc/passwd", "/TOKEN/..%2f..%2fetc%2fpasswd", "/TOKEN//etc/passwd", "/TOKEN/run.json",
     "/TOKEN/digits/one/run.json", "/TOKEN/graph", "/TOKEN/graph?run=../digits/one", "/TOKEN/graph?run=99",

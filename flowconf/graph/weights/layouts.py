@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from flowconf.graph.weights.file_names import INDEX
 from flowconf.report import ConfigError, Diagnostic, Place, listing, shown_path, why_not
 
 MAIN = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
@@ -75,7 +76,7 @@ def shards_of(file: Path, place: Place) -> dict[str, Path]:
         raise wrong("it has no `weight_map`")
     found: dict[str, Path] = {}
     for name, shard in shards.items():
-        if not isinstance(shard, str) or Path(shard).name != shard:
+        if not isinstance(shard, str) or Path(shard).name != shard or shard.endswith(INDEX):
             raise wrong(f"`{name}` is not in a file beside it")
         found[name] = file.parent / shard
     absent = next((shard for shard in found.values() if not shard.is_file()), None)
