@@ -9,14 +9,12 @@ occur in training images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from random import Random
 from string import ascii_letters, ascii_lowercase, digits
 
 import torch
 from torch import Tensor
 
-from flowconf.fbrl.cache import cached
 from flowconf.fbrl.pictures import (
     LONGEST,
     MOST,
@@ -70,7 +68,6 @@ def fbrl_letters(
     neighbours: Fraction = 0.7,
     shift: tuple[Count, Count] = (2, 2),
     noise: Factor = 0.1,
-    cache: str | None = None,
     seed: int,
 ) -> Splits:
     """Single letters, some of them with one or two neighbours on one or both sides.
@@ -79,8 +76,8 @@ def fbrl_letters(
     `label`, the index in `characters`; `clean` [1, H/2, W/2], the letter alone, without noise, at half the resolution;
     `guide` [1, H, W], the letter alone, blurred (sigma is 0.16 of the height); with `other_case`, a field of that name,
     which is `clean` with the letter in the other case (a digit stays as it is). Validation and test sets have ten
-    images of each letter in each font. `cache` is a folder for the rendered images. Raises `ConfigError` for an
-    argument out of range, `MachineError` for a missing package.
+    images of each letter in each font. Raises `ConfigError` for an argument out of range, `MachineError` for a missing
+    package.
     """
     style = Style(fonts, font_size, size, neighbours, shift, noise, characters, other_case)
     check(size[0] % 2 == 0 and size[1] % 2 == 0, "size", f"`size` must be even for `clean`, got {[*size]}")
@@ -92,7 +89,7 @@ def fbrl_letters(
 
     judged = 10 * len(characters) * len(fonts)
     fields = _letter_fields(size, characters, other_case)
-    return _splits((images, judged, judged), render, CutLetters(style), fields, style.key(data="letters"), cache, seed)
+    return _splits("letters", (images, judged, judged), render, CutLetters(style), fields, seed)
 
 
 def _word_fields(size: Sequence[int], **others: object) -> Declared:
@@ -116,7 +113,6 @@ def fbrl_words(
     shift: tuple[Count, Count] = (8, 2),
     noise: Factor = 0.1,
     random: Fraction = 0.3,
-    cache: str | None = None,
     seed: int,
 ) -> Splits:
     """Words of two to four lower-case letters, some of them between other words, 7-15 pixels away.
@@ -125,8 +121,7 @@ def fbrl_words(
     the letters of the word and 0 beyond its length (where `centres` is 0); `letters` [4] (0 is a, -100 beyond the
     length); `count`, the class of the length (the length minus 1). A share `random` of the training words are random
     letters. Validation and test words, and the words beside them, do not occur in training; each is shown in each font,
-    at six and at two places. `cache` is a folder for the rendered images. Raises `ConfigError` for an argument out of
-    range, `MachineError` for a missing package.
+    at six and at two places. Raises `ConfigError` for an argument out of range, `MachineError` for a missing package.
     """
     style = Style(fonts, font_size, size, neighbours, shift, noise)
     draws, words = _draws(random), common_words()
@@ -142,8 +137,7 @@ def fbrl_words(
         return word_pictures(style, drawn, draw, chance)
 
     counts = images, 6 * len(words.validation) * len(fonts), 2 * len(words.test) * len(fonts)
-    key = style.key(data="words", random=random)
-    return _splits(counts, render, CutWords(style), _word_fields(size), key, cache, seed)
+    return _splits("words", counts, render, CutWords(style), _word_fields(size), seed)
 
 
 def _line_fields(size: Sequence[int], **others: object) -> Declared:
@@ -167,7 +161,6 @@ def fbrl_lines(
     shift: tuple[Count, Count] = (4, 2),
     noise: Factor = 0.1,
     random: Fraction = 0.3,
-    cache: str | None = None,
     seed: int,
 ) -> Splits:
     """Lines of one to three words of `fbrl_words`, 7-15 pixels apart, anywhere in the image.
@@ -185,8 +178,7 @@ def fbrl_lines(
     def render(split: str, count: int, chance: Random) -> dict[str, Tensor]:
         return line_pictures(style, count, draws[split], chance)
 
-    key = style.key(data="lines", random=random)
-    return _splits((images, 600, 600), render, CutLines(style), _line_fields(size), key, cache, seed)
+    return _splits("lines", (images, 600, 600), render, CutLines(style), _line_fields(size), seed)
 
 
 def _paragraph_fields(size: Sequence[int], **others: object) -> Declared:
@@ -221,7 +213,6 @@ def fbrl_paragraphs(
     shift: tuple[Count, Count] = (4, 2),
     noise: Factor = 0.1,
     random: Fraction = 0.3,
-    cache: str | None = None,
     seed: int,
 ) -> Splits:
     """Paragraphs of one to three lines of `fbrl_lines`, 28-36 pixels apart, which begin at the same column.
@@ -239,32 +230,22 @@ def fbrl_paragraphs(
     def render(split: str, count: int, chance: Random) -> dict[str, Tensor]:
         return paragraph_pictures(style, count, draws[split], chance)
 
-    key = style.key(data="paragraphs", random=random)
-    return _splits((images, 300, 300), render, CutParagraphs(style), _paragraph_fields(size), key, cache, seed)
+    return _splits("paragraphs", (images, 300, 300), render, CutParagraphs(style), _paragraph_fields(size), seed)
 
 
-def _splits(
-    counts: tuple[int, int, int],
-    render: Render,
-    cut: Cut,
-    declared: Declared,
-    key: dict[str, object],
-    folder: str | None,
-    seed: int,
-) -> Splits:
+def _splits(name: str, counts: tuple[int, int, int], render: Render, cut: Cut, declared: Declared, seed: int) -> Splits:
     """Training, validation and test images, of which only the first depend on the seed; `counts` are their numbers.
 
-    Nothing is rendered before it is used. `key` is what images depend on, for the cache in `folder`.
+    Nothing is rendered before it is used. What is rendered depends on the `name` of the images and on the split.
     """
     check(counts[0] > 0, "images", f"`images` must be positive, got {counts[0]}")
     fields = {field: (shape, dtype) for field, (shape, dtype, *_) in declared.items()}
 
     def split(part: str, count: int) -> Resident:
         def make() -> dict[str, Tensor]:
-            return render(part.split("/")[0], count, Random(f"{key['data']}/{part}"))
+            return render(part.split("/")[0], count, Random(f"{name}/{part}"))
 
-        pool = partial(cached, folder, key | {"split": part, "images": count}, make)
-        return Resident(pool, cut, fields, rows=count)
+        return Resident(make, cut, fields, rows=count)
 
     train, validation, test = counts
     return Splits(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, pad
 
-from flowconf.fbrl.text import Face, fingerprint
+from flowconf.fbrl.text import Face, font_file
 from flowconf.language.value_types import Positive
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.data.collate import Batch
@@ -75,6 +75,8 @@ class Style:
         check(_pair(self.shift, 0), "shift", pair.format("shift", "non-negative", self.shift))
         check(0 <= self.neighbours <= 1, "neighbours", f"`neighbours` must be from 0 to 1, got {self.neighbours}")
         check(self.noise >= 0, "noise", f"`noise` must not be negative, got {self.noise}")
+        for font in self.fonts:
+            font_file(font)
 
     @property
     def canvas(self) -> tuple[int, int]:
@@ -85,12 +87,6 @@ class Style:
         """The fonts, on strips of the given `height`, or as high as the canvas."""
         drawn = "".join(dict.fromkeys(self.characters + self.characters.swapcase() * self.other_case))
         return [_face(font, self.font_size, height or self.canvas[0], drawn) for font in self.fonts]
-
-    def key(self, **more: object) -> dict[str, object]:
-        """Everything that rendered images depend on, as plain data."""
-        looks = {"size": [*self.size], "shift": [*self.shift], "font_size": self.font_size}
-        letters = {"characters": self.characters, "other_case": self.other_case, "neighbours": self.neighbours}
-        return looks | letters | {"fonts": fingerprint(self.fonts)} | more
 
 
 _face = cache(Face)

@@ -7,9 +7,7 @@ Images are uint8, with white ink (255) on black (0).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from string import ascii_lowercase
@@ -56,12 +54,6 @@ def font_file(name: str) -> Path:
         if entry.name == file:
             return Path(str(entry.locate()))
     raise MachineError(Diagnostic("FC0601", f"the font package `{package}` is not installed", advice=INSTALL))
-
-
-def fingerprint(fonts: Sequence[str]) -> dict[str, str]:
-    """Everything that the rendering of `fonts` depends on: a hash of each file, and the version of Pillow."""
-    hashes = {name: sha256(font_file(name).read_bytes()).hexdigest() for name in fonts}
-    return hashes | {"pillow": distribution("pillow").version}
 
 
 @dataclass(frozen=True, slots=True)

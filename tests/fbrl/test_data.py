@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 from string import ascii_lowercase, ascii_uppercase
 from typing import Any
@@ -284,28 +283,6 @@ def test_a_split_that_is_not_used_is_not_rendered(make: Any, monkeypatch: pytest
     batch(splits.train)
     with pytest.raises(TypeError):
         batch(splits.test)
-
-
-@pytest.mark.parametrize("make", MAKERS)
-def test_the_cache_changes_nothing_and_mends_itself(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def through(**others: Any) -> Batch:
-        made = [batch(split) for _, split in make(images=20, cache=str(tmp_path / "cache"), seed=0, **others).named()]
-        return made[0]
-
-    plain = batch(make(images=20, seed=0).train)
-    assert equal(plain, through())
-    files = sorted((tmp_path / "cache").iterdir())
-    assert len(files) == 3
-    assert {file.suffix for file in files} == {".safetensors"}
-    with monkeypatch.context() as patched:
-        patched.setattr(data, f"{make.__name__[5:-1]}_pictures", None)
-        assert equal(plain, through())
-    for file in files:
-        file.write_bytes(file.read_bytes()[:100])
-    assert equal(plain, through())
-    assert sorted((tmp_path / "cache").iterdir()) == files
-    through(font_size=21)
-    assert len(list((tmp_path / "cache").iterdir())) == 6
 
 
 @pytest.mark.parametrize(

@@ -523,20 +523,6 @@ def test_the_folder_is_another_one_than_that_of_the_data(files, capsys):
     assert_equal_rows(found, made(files, PETS, "data.cache=null"))
 
 
-def test_a_data_set_that_takes_the_folder_keeps_its_rows_itself(files, monkeypatch):
-    given = []
-
-    def rows(*, cache: str | None = None):
-        given.append(cache)
-        return Splits(Resident({"image": torch.rand(8, 8), "label": torch.arange(8) % 4}))
-
-    monkeypatch.setitem(registry.datasets.registered, "own", rows)
-    assert main(["check", files.write(OWN)]) == 0
-    made(files, OWN.replace("cache: kept", "cache: kept, evaluate: {other: {cache: elsewhere}, same: {}}"))
-    assert given[-3:] == ["kept", "elsewhere", "kept"]
-    assert kept() == []
-
-
 def test_names_of_files_that_are_no_unicode_are_kept(files):
     name = os.fsdecode(b"pets/a/caf\xe9.png")
     shutil.copy("pets/a/0.png", name)

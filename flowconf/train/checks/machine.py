@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +42,7 @@ def _check_data(config: Config, reporter: Reporter) -> None:
 def _check_cache(folder: str, name: str, args: Mapping[str, Any], reporter: Reporter) -> None:
     """Report a data set whose rows cannot be kept, and a cache in the folder of the data, which would change it."""
     factory = registry.datasets.load(name)
-    if not (getattr(factory, "cacheable", False) or "cache" in inspect.signature(factory).parameters):
+    if not getattr(factory, "cacheable", False):
         message = f"`cache` does not apply to `{name}`, which does not declare that its rows can be kept"
         reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=_to_keep(name))
     for argument in getattr(factory, "paths", ()):

@@ -194,9 +194,6 @@ def _made(
         args.setdefault("seed", config.training.seed)
     if FITTED in takes:
         args[FITTED] = fitted
-    if "cache" in takes:  # it keeps its rows itself
-        args.setdefault("cache", config.training.data.cache)
-        cache = None
     origins = config.composition.document.origins
     place = origins.value((*path, "name")) if origins.root.at((*path, "name")) is not None else origins.key(path)
     making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
