@@ -22,13 +22,20 @@ def nearest(name: str, allowed: Iterable[str]) -> str | None:
 
 
 def nearest_of(name: str, allowed: Iterable[str]) -> tuple[str, ...]:
-    """The allowed names that are about as close to `name` as the closest one, at most three, the closest first."""
+    """The allowed names that are about as close to `name` as the closest one, at most three, the closest first.
+
+    If a single one begins with `name`, as `accuracy` with `acc`, it is that one.
+    """
     return _nearest(name, tuple(allowed))
 
 
 @lru_cache(maxsize=512)
 def _nearest(name: str, options: tuple[str, ...]) -> tuple[str, ...]:
     folded = {option.lower(): option for option in reversed(options)}
+    start = name.lower().replace("_", "")
+    begun = [option for option in folded if option.replace("_", "").startswith(start)]
+    if len(start) > 2 and len(begun) == 1:
+        return (folded[begun[0]],)
     cutoff = CLOSE if len(name) > 4 else CLOSE_IF_SHORT
     close = get_close_matches(name.lower(), folded, n=3, cutoff=cutoff)
     ratios = [SequenceMatcher(None, found, name.lower()).ratio() for found in close]
