@@ -247,6 +247,15 @@ class Job:
         named = {f"lr/{group.selector}": rate for group, rate in zip(self.groups, rates, strict=True) if group.selector}
         return {"lr": rates[0], **named}
 
+    def changing_weights(self, step: int) -> dict[str, float]:
+        """The weights of the terms in a step, as `weight/TERM`, of those whose weight changes during the run."""
+        return {
+            f"weight/{term.name}": weight_at(weight, step / self.total_steps)
+            for active in self.round
+            for term, weight in zip(active.terms, active.weights, strict=True)
+            if isinstance(weight, Changing)
+        }
+
     def optimizer_name(self, parameter: str) -> str:
         """The registered name of the optimizer of a trained parameter."""
         return self._group(parameter).section.name or self.config.training.optimizer.name

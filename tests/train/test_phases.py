@@ -212,6 +212,7 @@ def test_a_changing_weight_in_a_run(folder):
     for line in run.log:
         if "train/loss" in line:
             weight = max(0, 1 - (line["step"] - 1) / 8)
+            assert line["weight/small"] == weight
             total = line["train/loss/label"] + weight * line["train/loss/small"]
             assert line["train/loss"] == pytest.approx(total, rel=1e-5)
         elif "val/loss" in line:
