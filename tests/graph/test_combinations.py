@@ -317,7 +317,7 @@ BLOCKS = {"blk": {"also": f"{L} >> Tanh", "repeat": 2}, "s": {"also": f"{L} >> T
         (
             "blk",
             "`blk` is repeated; its copies are `blk.0` to `blk.1`\n"
-            "  = help: write `blk.0` for one of them, or repeat the step in a `graph`, and reuse the graph",
+            "  = help: write `blk.0` for one, or repeat the step in a `graph`, and reuse the graph",
         ),
         ("blk.2", "copy `2` of `blk` is out of range: it has 2 copies\n  = help: the last is `1`"),
         (

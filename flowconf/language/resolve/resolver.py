@@ -522,7 +522,7 @@ class _Resolver(Reading):
                 self._fail("FC0141", message, place, step.name, "define the module in the earlier step, and reuse it")
             whole = draft.step(model.reuse)
             if whole is not None and whole.repeat is not None:
-                advice = f"write `{model.reuse}.0` for one of them, or repeat the step in a `graph`, and reuse the graph"
+                advice = f"write `{model.reuse}.0` for one, or repeat the step in a `graph`, and reuse the graph"
                 self._fail("FC0141", problem.message, place, step.name, advice)
             self._nowhere(problem, model.reuse, place, dotted(at), draft)
         assert found.applied is not None
