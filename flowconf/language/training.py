@@ -413,6 +413,10 @@ class KeepSection(Section):
     """Steps between weights that are kept."""
 
 
+LATEST = "last"
+"""The `trainer.best` by which the weights of the latest evaluation are the best ones."""
+
+
 class StatisticsSection(Section):
     """Norms and shares of zeros by path, which are computed in some steps and logged. They do not change training."""
 
@@ -490,7 +494,7 @@ class TrainerSection(Section):
     """Steps between reports of the training losses. In between, the losses stay on the device."""
     best: str = "val/loss"
     """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`, or that of another set of
-    `data.evaluate`, such as `NAME/METRIC`."""
+    `data.evaluate`, such as `NAME/METRIC`; `last`: those of the latest evaluation, whatever its values."""
     mode: Literal["min", "max"] | None = None
     """Whether smaller or larger values are better; null: what the loss or metric declares, which one of a project does
     not do."""

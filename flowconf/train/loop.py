@@ -86,7 +86,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                             found |= evaluate(job, job.held_out[name], name)
                     for name in job.watched:
                         refuse_data(job, job.held_out[name], found[f"{name}/loss"])
-                    better = best.name in found and best.offer(step, found)
+                    better = best.offer(step, found)
                     if better and job.predictions is not None:
                         job.predictions.keep(step)
                     job.phases.observe(step, found)

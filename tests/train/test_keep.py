@@ -118,6 +118,20 @@ def test_what_a_killed_run_has_not_kept_follows_from_its_checkpoint(folder, whol
     assert kept(folder.run(run)) == kept(whole)
 
 
+def test_the_latest_weights_are_the_best_ones_also_after_a_resume(folder):
+    """Whatever their values: the learning rate makes each evaluation worse than the first one."""
+    text = TEXT.replace("ema: 0.5", "best: last").replace("lr: ", "lr: 10")
+    whole = folder.train(text=text)
+    best, losses = best_steps(whole, 1)
+    assert max(losses) not in best
+    assert said(whole.folder / "checkpoints/best.safetensors") == {"best_of": "last", "value": f"{max(losses):.1f}"}
+    assert {step for step, texts in kept(whole).items() if "best" in texts["kept"]} == {*sorted(losses)[-2:]}
+    assert whole.record["metrics"]["val/loss"] == losses[max(losses)]
+    killed(lambda: folder.train(text=text), 7)
+    assert_same(go_on(folder), whole)
+    assert kept(folder.run(folder.runs()[-1])) == kept(whole)
+
+
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_keep_the_same_steps(folder, strategy):
     text = TEXT.replace("Dropout(0.1)", "Identity")

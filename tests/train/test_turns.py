@@ -295,7 +295,7 @@ def test_a_point_without_gradient_is_refused(folder, capsys):
 
 def test_the_sum_of_turns_is_no_silent_choice_of_the_best_weights(folder):
     said = []
-    for words in ([], ["trainer.best=val/loss"], ["trainer.best=val/loss/fool"], ["+data.validation=0"]):
+    for words in ([], ["trainer.best=val/loss"], ["trainer.best=last"], ["+data.validation=0"]):
         folder.said.truncate(0)
         folder.train(*words, "trainer.steps=1", text=WITHOUT_PENALTY)
         said.append("`val/loss` selects the best weights, but it adds up terms" in folder.said.getvalue())

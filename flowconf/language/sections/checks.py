@@ -36,6 +36,7 @@ from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
 from flowconf.language.training import (
     FITTED,
+    LATEST,
     CallbackSection,
     DataSection,
     GroupSection,
@@ -355,8 +356,16 @@ def _place_of(given: Input, reporter: Reporter) -> Place:
 
 def _check_best(training: TrainingConfig, reporter: Reporter) -> None:
     trainer, where = training.trainer, ("trainer", "best")
-    check_value(training, trainer.best, where, reporter)
-    directions.check(training, trainer.best, trainer.mode, where, reporter)
+    if trainer.best != LATEST:
+        check_value(training, trainer.best, where, reporter)
+        directions.check(training, trainer.best, trainer.mode, where, reporter)
+        return
+    comparing: dict[Path, object] = {("trainer", key): getattr(trainer, key) for key in ("patience", "mode")}
+    for path in (path for path, value in {**comparing, ("sweep",): training.sweep}.items() if value is not None):
+        message = f"`{dotted(path)}` compares values, and `trainer.best` is `{LATEST}`, which is no value"
+        label = Label("the latest weights, without a comparison", reporter.value(where))
+        advice = f"remove `{dotted(path)}`, or write a value in `trainer.best`, such as `val/loss`"
+        reporter.error("FC0410", message, reporter.key(path), path=dotted(path), labels=(label,), advice=advice)
 
 
 def _section(path: Path) -> str:

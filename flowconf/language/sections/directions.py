@@ -7,7 +7,7 @@ from typing import Any
 from flowconf.language import registry
 from flowconf.language.sections import torch_metrics
 from flowconf.language.signatures import Parameter
-from flowconf.language.training import ScheduleSection, TrainingConfig
+from flowconf.language.training import LATEST, ScheduleSection, TrainingConfig
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
 
@@ -24,7 +24,8 @@ def direction(training: TrainingConfig, value: str, mode: str | None = None) -> 
 
 def direction_of_best(training: TrainingConfig) -> str:
     """`min` or `max`: which value of `trainer.best` is the best one."""
-    return direction(training, training.trainer.best, training.trainer.mode)
+    best = training.trainer.best
+    return "max" if best == LATEST else direction(training, best, training.trainer.mode)
 
 
 def declared(training: TrainingConfig, value: str) -> str | None:

@@ -11,6 +11,7 @@ from flowconf.language import registry
 from flowconf.language.advice import other_tools
 from flowconf.language.sections import data_sets, directions, phase_order
 from flowconf.language.training import (
+    LATEST,
     Changing,
     Condition,
     MetricSection,
@@ -68,7 +69,8 @@ def _is_on(training: TrainingConfig, section: MetricSection, split: str) -> bool
 
 def wanted_values(training: TrainingConfig) -> Iterator[tuple[Path, str]]:
     """The values of evaluations that a run decides by, and where they are written."""
-    yield ("trainer", "best"), training.trainer.best
+    if training.trainer.best != LATEST:
+        yield ("trainer", "best"), training.trainer.best
     for phase, section in training.phases.items():
         for when, condition in (("when", section.when), ("until", section.until)):
             for key in TRENDS:

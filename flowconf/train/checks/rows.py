@@ -93,12 +93,13 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
     if "val" in splits:
         if training.turns and reporter.origins.root.at(("trainer", "best")) is None:
             message = "`val/loss` selects the best weights, but it adds up terms that turns minimise against each other"
-            advice = "write `best` below `trainer`: a metric, a term, or `val/loss`; `--last` chooses the last weights"
+            advice = "write `best: last` below `trainer`, which keeps the latest, or a metric, a term, or `val/loss`"
             reporter.warn("FC0411", message, reporter.key(("turns",)), at=("turns",), advice=advice)
         return
     wanted: list[Path] = [path for path, value in wanted_values(training) if value.startswith("val/")]
     if training.trainer.best.startswith("val/"):
         wanted += [("trainer", "patience")] if training.trainer.patience is not None else []
+    if training.trainer.best.startswith("val/") or not training.data.evaluate:
         wanted += [("trainer", "keep", "best")] if training.trainer.keep is not None else []
     wanted += [("callbacks", name, "split") for name, one in training.callbacks.items() if one.split == "val"]
     wanted += [("sweep",)] if training.sweep is not None else []

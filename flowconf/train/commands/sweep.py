@@ -16,6 +16,7 @@ from pathlib import Path
 from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.directions import direction_of_best
+from flowconf.language.training import LATEST
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, listing, render_text, shown_path
 from flowconf.text import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
@@ -136,6 +137,10 @@ class Jobs:
             message = "a search by a sweeper of Hydra cannot be resumed"
             advice = "write the search as `sweep: {over: ..., trials: ...}`, which can"
             raise ConfigError(Diagnostic("FC0702", message, Place(word="hydra/sweeper"), advice=advice))
+        if looks is not None and training.trainer.best == LATEST:
+            place = composition.document.origins.value(("trainer", "best"))
+            message = f"a sweeper that optimises compares values, and `trainer.best` is `{LATEST}`, which is no value"
+            raise ConfigError(Diagnostic("FC0410", message, place, advice="write a value, such as `val/loss`"))
         wanted = "maximize" if direction_of_best(training) == "max" else "minimize"
         if looks is not None and looks != wanted:
             best = training.trainer.best

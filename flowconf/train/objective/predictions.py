@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flowconf.language.training import TrainingConfig, evaluated_on
+from flowconf.language.training import LATEST, TrainingConfig, evaluated_on
 from flowconf.train.objective.metering import Metric
 from flowconf.train.objective.terms import Operand, Term, Values, spread
 from flowconf.train.runs.predictions import Compared, Shown, confusion_of, inputs_of, row_of
@@ -134,7 +134,7 @@ class Predictions:
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self._inputs, self._add_up = inputs, add_up
-        self._split = training.trainer.best.split("/")[0]
+        self._split = "val" if training.trainer.best == LATEST else training.trainer.best.split("/")[0]
         self._tasks = list(_tasks(training, terms, metrics, fitted or {}, self._split))
         self._latest = Evaluation(self._tasks)
         self._kept: tuple[int, Evaluation] | None = None

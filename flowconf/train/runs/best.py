@@ -8,6 +8,7 @@ from collections.abc import Callable
 from flowconf.graph.weights.kept import BEST_OF, VALUE
 from flowconf.graph.weights.sources import BEST
 from flowconf.language.sections.directions import direction_of_best
+from flowconf.language.training import LATEST
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.kept import Kept
@@ -16,7 +17,7 @@ from flowconf.train.runs.state import Snapshot, best_weights, check_weights, sav
 
 
 class Best:
-    """The best weights so far by one value of the validation split; without that split, the last weights.
+    """The best weights so far by one value of an evaluation, or the latest ones; without that value, the last weights.
 
     The checkpoint is saved before the best weights: it has the same weights, so that a run killed in between recovers
     them from it.
@@ -46,9 +47,11 @@ class Best:
     def offer(self, step: int, found: dict[str, float]) -> bool:
         """Whether these weights are the best so far; of equal values, the latest are. NaN is never better.
 
-        An equal value is no improvement, for which `trainer.patience` waits.
+        An equal value is no improvement, for which `trainer.patience` waits. Of `best: last`, the value is the step.
         """
-        self.latest, self.value = step, found[self.name]
+        if self.name not in (LATEST, *found):
+            return False
+        self.latest, self.value = step, float(step) if self.name == LATEST else found[self.name]
         self.kept.offer(step, self.value)
         before = self.metrics.get(self.name, math.nan)
         better = math.isnan(before) or self.sign * self.value > self.sign * before
