@@ -14,6 +14,7 @@ from flowconf.draw.facts import Facts, SourceClass
 from flowconf.draw.members import Edge, Level, Member
 from flowconf.language import registry
 from flowconf.language.arguments import Call
+from flowconf.language.changing import in_words
 from flowconf.language.plan import (
     Applied,
     Chain,
@@ -86,7 +87,7 @@ class _Picture:
         for tie in plan.all_ties():
             self.relations.setdefault(drawn(tie.path), []).append(f"{tie.parameter} is {tie.other}")
         for follow in plan.all_follows():
-            text = f"follows {follow.home}, decay {follow.decay:g}"
+            text = f"follows {follow.home}, decay {in_words(follow.decay)}"
             self.relations.setdefault(drawn(follow.path), []).append(text)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()

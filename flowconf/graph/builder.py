@@ -222,7 +222,7 @@ class Flow:
         """Make parameters of the step other parameters of the graph: `tie(weight="embedded.weight")`."""
         return self._say("tie", dict(parameters))
 
-    def follows(self, path: str, decay: float) -> Flow:
+    def follows(self, path: str, decay: float | Mapping[str, object]) -> Flow:
         """Make the parameters of the step moving averages of those of the step at `path`."""
         return self._say("follows", {"path": path, "decay": decay})
 

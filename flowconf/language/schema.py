@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from flowconf.language.changing import Changing, number_or_mapping
 from flowconf.language.section import Section
 from flowconf.language.training import REMOVABLE, OpenSection, named_in, without_removed
 from flowconf.language.value_types import Identifier, InWords, Reference
@@ -67,13 +68,21 @@ How = Annotated[
 ]
 
 
+Decay = Annotated[
+    Annotated[float, Field(ge=0, lt=1), Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
+    Discriminator(number_or_mapping),
+    InWords("a number, or a mapping such as `{cosine: {from: 0.996, to: 1}}`"),
+]
+
+
 class Follows(Model):
     """Another member, whose parameters are averaged."""
 
     path: str
     """The path of the other member, which has the same parameters."""
-    decay: Annotated[float, Field(ge=0, lt=1)]
-    """The part of the average that each step keeps, such as 0.996."""
+    decay: Decay
+    """The part of the average that each step keeps, such as 0.996, or a schedule over the run, such as
+    `{cosine: {from: 0.996, to: 1}}`. Outside of a run, it is the value at the start."""
 
 
 class Adapt(OpenSection):

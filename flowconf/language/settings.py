@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.report import NOWHERE, Place
+
+if TYPE_CHECKING:
+    from flowconf.language.changing import Changing  # whose import takes longer than listing runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Follow:
 
     path: str
     home: str
-    decay: float
+    decay: float | Changing
     place: Place = field(default=NOWHERE, compare=False)
 
     def below(self, prefix: str) -> Follow:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from flowconf.language.changing import Changing, number_or_mapping
 from flowconf.language.section import Section
 from flowconf.language.value_types import Count, Factor, Finite, Fraction, Identifier, InWords, Positive, Reference
 from flowconf.language.weight_source import CheckpointKey
@@ -34,10 +35,6 @@ def _kind_of_value(value: object) -> str:
 
 def _mapping_or_list(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<mapping>"
-
-
-def _number_or_mapping(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
 
 
 References = Annotated[
@@ -185,42 +182,9 @@ class MetricSection(Section):
     """The splits and further sets on which it is evaluated, such as `val`; null: on all."""
 
 
-class Ramp(Section):
-    """A number that changes from one value to another during a part of the run, and is constant before and after it."""
-
-    start: Finite = Field(alias="from")
-    """The value before the part."""
-    to: Finite
-    """The value after the part."""
-    after: Fraction = 0.0
-    """The beginning of the part, as a fraction of the run's steps."""
-    over: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The length of the part, as a fraction of the run's steps."""
-
-
-class Stairs(Section):
-    """A piecewise constant number."""
-
-    values: Annotated[list[Finite], Field(min_length=1)]
-    """The values in order: one more than the jumps."""
-    at: list[Fraction]
-    """The jumps, as fractions of the run's steps, in ascending order."""
-
-
-class Changing(Section):
-    """A number that changes over the run. Exactly one key is set."""
-
-    linear: Ramp | None = None
-    """Linear, such as `{linear: {from: 0, to: 1, over: 0.5}}`."""
-    cosine: Ramp | None = None
-    """A half cosine."""
-    steps: Stairs | None = None
-    """Piecewise constant, such as `{steps: {values: [1, 0.1], at: [0.75]}}`."""
-
-
 Weight = Annotated[
     Annotated[Finite, Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
-    Discriminator(_number_or_mapping),
+    Discriminator(number_or_mapping),
     InWords("a number, or a mapping such as `{linear: {from: 1, to: 0}}`"),
 ]
 
@@ -301,7 +265,7 @@ class PhaseSection(Section):
     """Selectors of what is not frozen during the phase."""
     lr: Annotated[
         Annotated[Factor, Tag("<number>")] | Annotated[dict[str, Factor], Tag("<mapping>")],
-        Discriminator(_number_or_mapping),
+        Discriminator(number_or_mapping),
     ] = 1.0
     """A factor of the learning rate, or one for each selector; the first selector that fits a parameter applies."""
     loss: dict[Identifier, Weight] = {}

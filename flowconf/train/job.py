@@ -12,8 +12,9 @@ from torch import Tensor, nn, optim
 
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.loading import WeightReport, texts_of
+from flowconf.language.changing import Changing, value_at
 from flowconf.language.config import Config
-from flowconf.language.training import Changing, TurnSection, Weight, listed
+from flowconf.language.training import TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.callbacks.watcher import Watchers
 from flowconf.train.compiling import compiled, mode_of
@@ -24,7 +25,6 @@ from flowconf.train.objective.parts import Weighing, weighing
 from flowconf.train.objective.predictions import Predictions
 from flowconf.train.objective.routing import Routes, Targets
 from flowconf.train.objective.terms import Term, Values, means_of
-from flowconf.train.objective.weighting import weight_at
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.followers import Followers
 from flowconf.train.optim.groups import Group, optimizer_of
@@ -76,7 +76,7 @@ class Active:
         return self._fixed or self._at(progress)
 
     def _at(self, progress: float) -> list[float]:
-        return [weight_at(weight, progress) for weight in self.weights]
+        return [value_at(weight, progress) for weight in self.weights]
 
 
 @dataclass
@@ -247,14 +247,16 @@ class Job:
         named = {f"lr/{group.selector}": rate for group, rate in zip(self.groups, rates, strict=True) if group.selector}
         return {"lr": rates[0], **named}
 
-    def changing_weights(self, step: int) -> dict[str, float]:
-        """The weights of the terms in a step, as `weight/TERM`, of those whose weight changes during the run."""
-        return {
-            f"weight/{term.name}": weight_at(weight, step / self.total_steps)
+    def changing(self, step: int) -> dict[str, float]:
+        """Numbers in a step that change during the run: weights of terms (`weight/TERM`), decays (`decay/MEMBER`)."""
+        progress = step / self.total_steps
+        weights = {
+            f"weight/{term.name}": value_at(weight, progress)
             for active in self.round
             for term, weight in zip(active.terms, active.weights, strict=True)
             if isinstance(weight, Changing)
         }
+        return weights | {f"decay/{path}": decay for path, decay in self.followers.changing(progress).items()}
 
     def optimizer_name(self, parameter: str) -> str:
         """The registered name of the optimizer of a trained parameter."""

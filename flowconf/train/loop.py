@@ -157,7 +157,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
         optimizer.step(computed_again(job, rows, step, losses))
     job.watchers.updated(step + 1)
     job.averages.update(step, job.precision.skipped)
-    job.followers.update(job.precision.skipped)
+    job.followers.update(step / job.total_steps, job.precision.skipped)
     job.memory.cut()
     return losses
 
@@ -293,7 +293,7 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     for name, mean, steps in zip(job.columns, means[1:], job.steps_of(first - 1, step), strict=True):
         if steps:
             values[f"train/{name}"] = mean if steps == len(losses) else mean * (len(losses) / steps)
-    run.log(step, {**values, **job.learning_rates(), **job.changing_weights(step - 1)}, **where(job, step))
+    run.log(step, {**values, **job.learning_rates(), **job.changing(step - 1)}, **where(job, step))
     wrong = [name for name, value in values.items() if not math.isfinite(value)]
     if wrong:
         begun = first - 1 + int(losses.isfinite().all(1).logical_not().nonzero()[0])

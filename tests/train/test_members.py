@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -115,6 +116,7 @@ loss:
 optimizer: {name: adamw, lr: 0.01}
 trainer: {epochs: 2, best: val/loss, devices: cpu, evaluate_every: 5, checkpoint_every: 3, log_every: 4}
 """
+RISING = BYOL.replace("decay: 0.9", "decay: {cosine: {from: 0.9, to: 1}}")
 
 
 @pytest.fixture
@@ -132,7 +134,7 @@ class Encoder(nn.Module):
         return self.narrow(self.norm(self.wide(x)).relu())
 
 
-def byol_by_hand(evaluates=False):
+def byol_by_hand(evaluates=False, decay=lambda progress: 0.9):
     """BYOL as it is usually written: the teacher starts as a copy, and moves after each step of the optimizer."""
     torch.manual_seed(0)
     student, guess, teacher = Encoder(), nn.Linear(8, 8), Encoder()
@@ -140,7 +142,7 @@ def byol_by_hand(evaluates=False):
     teacher.requires_grad_(False)
     teacher.train(not evaluates)
     optimizer = torch.optim.AdamW([*student.parameters(), *guess.parameters()], lr=0.01, fused=True)
-    for image, _ in batches():
+    for step, (image, _) in enumerate(batches()):
         guessed = guess(student(F.dropout(image, 0.2)))
         wanted = teacher(F.dropout(image, 0.2))
         optimizer.zero_grad()
@@ -148,7 +150,7 @@ def byol_by_hand(evaluates=False):
         optimizer.step()
         with torch.no_grad():
             for mine, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
-                mine.lerp_(theirs, 1 - 0.9)
+                mine.lerp_(theirs, 1 - decay(step / 16))
             if evaluates:
                 for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
                     mine.copy_(theirs)
@@ -169,6 +171,20 @@ def test_a_moving_teacher_after_sigkill_and_resume(byol):
     whole = byol.train(text=BYOL)
     assert same(weights(whole), byol_by_hand())
     killed(lambda: byol.train(text=BYOL), 8)
+    assert_same(go_on(byol), whole)
+
+
+def test_a_decay_that_rises_by_a_cosine_also_after_a_resume(byol):
+    """That of BYOL: from its first value to 1, by steps of the optimizer."""
+    whole = byol.train(text=RISING)
+
+    def rising(progress):
+        return 0.9 + (1 - 0.9) * (0.5 - 0.5 * math.cos(math.pi * progress))
+
+    assert same(weights(whole), byol_by_hand(decay=rising))
+    logged = {line["step"]: line["decay/teacher"] for line in whole.log if "decay/teacher" in line}
+    assert logged[8] == rising(7 / 16)
+    killed(lambda: byol.train(text=RISING), 8)
     assert_same(go_on(byol), whole)
 
 
@@ -210,16 +226,19 @@ def test_a_phase_that_thaws_a_teacher_is_refused(byol):
 def test_a_teacher_is_shown_copied_and_in_no_group(byol):
     graph = flowconf.build(flowconf.load(byol.write(BYOL)).model)
     assert "follows student, decay 0.9" in graph.dot()
+    rising = flowconf.build(flowconf.load(byol.write(RISING)).model)
+    assert "follows student, decay 0.9 to 1" in rising.dot()
     assert {row.path: row.trainable for row in graph.summary()}["teacher"] == 0
     twin = copy.deepcopy(graph)
     assert not any(parameter.requires_grad for parameter in twin.teacher.parameters())
     assert twin.teacher.norm.training
 
 
-def test_an_ejected_teacher_follows(byol, tmp_path):
+@pytest.mark.parametrize("text", [BYOL, RISING], ids=["constant", "at the start"])
+def test_an_ejected_teacher_follows(byol, text):
     from flowconf.graph.exchange.eject import ejected
 
-    graph = flowconf.build(flowconf.load(byol.write(BYOL)).model)
+    graph = flowconf.build(flowconf.load(byol.write(text)).model)
     space = {"__name__": "alone"}
     exec(compile(ejected(graph), "alone.py", "exec"), space)
     alone = space["Graph"]()

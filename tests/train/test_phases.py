@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from flowconf.api import build, load
-from flowconf.language.training import Changing, Convergence, PhaseSection, Trend
+from flowconf.language.changing import Changing, value_at
+from flowconf.language.training import Convergence, PhaseSection, Trend
 from flowconf.report import ConfigError
-from flowconf.train.objective.weighting import final_weight, weight_at
 from flowconf.train.phases import Frozen, Phases, converged, improving, stalled
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY, killed
@@ -121,13 +121,13 @@ def test_larger_is_better_where_it_is():
 def test_changing_weights():
     ramp = {"from": 0, "to": 2, "after": 0.5, "over": 0.25}
     line = Changing.model_validate({"linear": ramp})
-    assert [weight_at(line, p) for p in (0, 0.5, 0.625, 0.75, 1)] == [0, 0, 1, 2, 2]
+    assert [value_at(line, p) for p in (0, 0.5, 0.625, 0.75, 1)] == [0, 0, 1, 2, 2]
     curve = Changing.model_validate({"cosine": ramp})
-    assert [round(weight_at(curve, p), 6) for p in (0, 0.625, 1)] == [0, 1, 2]
-    assert weight_at(curve, 0.5625) == pytest.approx(1 - math.cos(math.pi / 4))
+    assert [round(value_at(curve, p), 6) for p in (0, 0.625, 1)] == [0, 1, 2]
+    assert value_at(curve, 0.5625) == pytest.approx(1 - math.cos(math.pi / 4))
     stairs = Changing.model_validate({"steps": {"values": [1, 0.5, 0], "at": [0.25, 0.5]}})
-    assert [weight_at(stairs, p) for p in (0, 0.2, 0.25, 0.6)] == [1, 1, 0.5, 0]
-    assert (final_weight(line), final_weight(3.0)) == (2, 3)
+    assert [value_at(stairs, p) for p in (0, 0.2, 0.25, 0.6)] == [1, 1, 0.5, 0]
+    assert (value_at(line, 1.0), value_at(3.0, 1.0)) == (2, 3)
 
 
 def learning(graph):

@@ -4,7 +4,7 @@ import { letterOf } from "./colours.js";
 import { chartOf, quantities, splitsOf } from "./curves.js";
 import { make } from "./dom.js";
 
-const FIRST = ["loss", "accuracy"], LAST = ["weight/", "lr", "resources/rows", "resources/"], AROUND = "600px", MANY = 12;
+const FIRST = ["loss", "accuracy"], LAST = ["weight/", "decay/", "lr", "resources/rows", "resources/"], AROUND = "600px", MANY = 12;
 
 /** The charts of runs, and the tools above them. `update` takes the runs whenever they have changed. */
 export function chartsOf() {

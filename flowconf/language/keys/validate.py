@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from flowconf.language import schema, value_types
 from flowconf.language.advice import hints, other_tools, sections
 from flowconf.language.advice.vocabulary import NOT_NEEDED
+from flowconf.language.changing import Changing
 from flowconf.language.keys import misplaced
-from flowconf.language.training import Changing
 from flowconf.language.value_types import WORDS, InWords, Module
 from flowconf.language.weight_source import CheckpointSource
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
@@ -439,7 +439,7 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     if tag in tagged and last_tag == len(loc) - 2:
         return schema.keys_of(tagged[tag])
     if tag == "mapping" and last_tag == len(loc) - 2:
-        if loc[0] in ("loss", "phases"):
+        if loc[0] in ("loss", "phases") or "follows" in loc:
             return schema.keys_of(Changing)
         is_source = loc[0] == "init_from" or "checkpoint" in loc
         return schema.keys_of(CheckpointSource if is_source else schema.InputSpec)

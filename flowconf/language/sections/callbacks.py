@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Label, Reporter
 
-RESERVED = ("train", "val", "test", "lr", "weight")
+RESERVED = ("train", "val", "test", "lr", "weight", "decay")
 """What the names of logged values begin with that are not those of a callback."""
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
-from pydantic import BaseModel
-
-from flowconf.language import registry
+from flowconf.language import changing, registry
 from flowconf.language.advice import other_tools
+from flowconf.language.changing import only_key
 from flowconf.language.sections import data_sets, directions, phase_order
 from flowconf.language.training import (
     LATEST,
-    Changing,
     Condition,
     MetricSection,
     PhaseSection,
     TrainingConfig,
     Trend,
-    Weight,
     evaluated_on,
     listed,
 )
@@ -32,7 +28,7 @@ TRENDS = ("stalled", "improving", "converged")
 def check(training: TrainingConfig, reporter: Reporter) -> None:
     """Report the errors of `phases`, and of the weights of the loss."""
     for name, loss in training.loss.items():
-        _check_weight(loss.weight, ("loss", name, "weight"), reporter)
+        changing.check(loss.weight, ("loss", name, "weight"), reporter)
     before: str | None = None
     for name, phase in training.phases.items():
         _check_order(training, name, before, reporter)
@@ -110,7 +106,7 @@ def _check_phase(
             reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of them")
     for name, weight in phase.loss.items():
         at = (*where, "loss", name)
-        _check_weight(weight, at, reporter)
+        changing.check(weight, at, reporter)
         if name not in training.loss:
             message = f"unknown term `{name}` of the loss"
             advice = suggest(name, training.loss, "terms")
@@ -125,32 +121,3 @@ def _check_condition(training: TrainingConfig, condition: Condition, where: Path
         check_value(training, watched.metric, (*where, key, "metric"), reporter)
         if isinstance(watched, Trend):
             directions.check(training, watched.metric, watched.mode, (*where, key, "metric"), reporter)
-
-
-def _check_weight(weight: Weight, where: Path, reporter: Reporter) -> None:
-    if not isinstance(weight, Changing):
-        return
-    key = only_key(weight, where, reporter)
-    if key == "steps" and weight.steps is not None:
-        stairs, at = weight.steps, (*where, "steps")
-        if len(stairs.values) != len(stairs.at) + 1:
-            count = len(stairs.values)
-            message = f"`at` must have one entry fewer than `values` ({count}), got {len(stairs.at)}"
-            reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
-        elif any(first >= second for first, second in pairwise(stairs.at)):
-            message = f"the jumps must be in ascending order, got {stairs.at}"
-            reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
-
-
-def only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None:
-    """The only key that is set; reports none and several."""
-    keys = [name for name in type(section).model_fields if getattr(section, name) is not None]
-    if len(keys) == 1:
-        return keys[0]
-    names = ", ".join(f"`{name}`" for name in type(section).model_fields)
-    found = " and ".join(f"`{name}`" for name in keys) or "none"
-    message = f"expected exactly one of {names}, got {found}"
-    place = reporter.key((*where, keys[1])) if keys else reporter.value(where)
-    advice = f"keep one of {found}" if keys else None
-    reporter.error("FC0122", message, place, at=where, advice=advice)
-    return None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flowconf.language import registry
+from flowconf.language.changing import only_key
 from flowconf.language.sections import directions
-from flowconf.language.sections.phases import check_value, only_key
+from flowconf.language.sections.phases import check_value
 from flowconf.language.training import Schedule, ScheduleSection, TrainingConfig
 from flowconf.report import Label, Reporter
 from flowconf.report.origins import Path, dotted

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from flowconf.language import registry
+from flowconf.language.changing import value_at
 from flowconf.language.training import LossSection, MetricSection, listed
 from flowconf.train.objective.losses import Result
-from flowconf.train.objective.weighting import final_weight
 
 Values = Mapping[str, Tensor]
 
@@ -193,7 +193,7 @@ def loss_terms(
 ) -> list[Term]:
     """The terms of the loss, with the weights that evaluations use."""
     return [
-        _term(name, section, load(section.fn), final_weight(section.weight), reduces(section.fn), fields, in_graph)
+        _term(name, section, load(section.fn), value_at(section.weight, 1.0), reduces(section.fn), fields, in_graph)
         for name, section in sections.items()
     ]
 

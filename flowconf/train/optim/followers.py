@@ -10,6 +10,7 @@ from torch import Tensor
 from flowconf.graph import freezing
 from flowconf.graph.graph import Graph
 from flowconf.graph.sharded import held
+from flowconf.language.changing import Changing, value_at
 
 
 class Followers:
@@ -20,8 +21,9 @@ class Followers:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._moved: list[tuple[list[Tensor], list[Tensor], float]] = []
+        self._moved: list[tuple[list[Tensor], list[Tensor], float | Changing]] = []
         """The parameters that move, those that they follow, and the decay."""
+        self._decays = {follow.path: follow.decay for follow in graph.plan.all_follows()}
         self._copied: list[tuple[Tensor, Tensor]] = []
         for follow in graph.plan.all_follows():
             source = graph.module_at(follow.home)
@@ -34,12 +36,17 @@ class Followers:
                     buffers = dict(source.named_buffers())
                     self._copied += [(buffer, buffers[name]) for name, buffer in module.named_buffers()]
 
-    def update(self, skipped: Callable[[], bool] = lambda: False) -> None:
-        """Move the followers after a step, unless it was `skipped`."""
+    def changing(self, progress: float) -> dict[str, float]:
+        """The decays that change during the run at a progress of it, by member."""
+        found = self._decays.items()
+        return {path: value_at(decay, progress) for path, decay in found if isinstance(decay, Changing)}
+
+    def update(self, progress: float, skipped: Callable[[], bool] = lambda: False) -> None:
+        """Move the followers after a step at a progress of the run (0: the first step), unless it was `skipped`."""
         if not self._moved or skipped():
             return
         with torch.no_grad():
             for mine, theirs, decay in self._moved:
-                torch._foreach_lerp_(mine, theirs, 1 - decay)
+                torch._foreach_lerp_(mine, theirs, 1 - value_at(decay, progress))
             for buffer, source in self._copied:
                 buffer.copy_(source)
