@@ -19,7 +19,7 @@ def header(job: Job, verbose: bool) -> list[str]:
     reports = [str(report) if verbose else report.brief() for report in job.reports]
     unused = [f"unused     {', '.join(names)}"] if (names := job.unused()) else []
     first = parameter_table(job.graph.named_parameters()) if verbose else [f"model      {parameters(job.graph)}"]
-    by_part = optimizer_lines(job) if job.config.training.optimizer.groups else []
+    by_part = optimizer_lines(job) if _has_parts(job) else []
     more = _details(job) if verbose else []
     return [*reports, *first, *_size(job), *by_part, *turn_lines(job), *unused, *more]
 
@@ -46,11 +46,17 @@ def _size(job: Job) -> list[str]:
 
 def _details(job: Job) -> list[str]:
     return [
-        *([] if job.config.training.optimizer.groups else optimizer_lines(job)),
+        *([] if _has_parts(job) else optimizer_lines(job)),
         *(f"sizes      {note}" for note in job.graph.__dict__["_notes"]),
         f"memory     {memory(job)}",
         f"seed       {job.config.training.seed}",
     ]
+
+
+def _has_parts(job: Job) -> bool:
+    """Whether parameters differ in their learning rates or optimizers."""
+    optimizer = job.config.training.optimizer
+    return bool(optimizer.groups) or optimizer.layer_decay is not None
 
 
 def turn_lines(job: Job) -> list[str]:
@@ -71,7 +77,9 @@ def optimizer_lines(job: Job) -> list[str]:
         settings = [job.learning_rate.groups[job.groups.index(group)] for group in members]
         how = "fused" if any(group.get("fused") for group in settings) else "not fused"
         rates = sorted({job.learning_rate.base[job.groups.index(group)] for group in members})
-        rate = f"lr {rates[-1]:g}" + (f" down to {rates[0]:g}" if len(rates) > 1 else "")
+        rate = f"lr {rates[-1]:g}"
+        if len(rates) > 1:
+            rate = f"lr {rates[0]:g} to {rates[-1]:g} in {len(rates)} rates by layer_decay"
         names = " then ".join(one.name for one in schedules(members[0].section.schedule or schedule))
         lines[selector] = f"{members[0].section.name or section.name}, {how}, {rate}, {names} schedule"
         if section.groups:

@@ -14,6 +14,7 @@ from torch import nn
 import flowconf
 from flowconf.api import load
 from flowconf.cli.main import main
+from flowconf.train.header import header, optimizer_lines
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import layer_decay
 from flowconf.train.prepare import prepare
@@ -178,6 +179,11 @@ def test_layer_decay_in_a_run(folder):
         for path, factor in expected.items()
         for name, base in (("weight", 0.01), ("bias", 0.02))
     }
+    weights, biases = optimizer_lines(job)
+    assert "lr 0.000625 to 0.01 in 5 rates by layer_decay," in weights
+    assert "lr 0.00125 to 0.02 in 5 rates by layer_decay," in biases
+    alone = prepare(load(folder.write(text), ["~optimizer.groups"]), folder.path)
+    assert optimizer_lines(alone)[0] in header(alone, verbose=False)
 
 
 # schedules
