@@ -114,6 +114,9 @@ class Resident:
     first batch, so that a set that uses one split of a data set does not wait for the others.
     """
 
+    boxes: Mapping[str, BoxFormat] = {}
+    """The fields that are boxes."""
+
     def __init__(
         self,
         tensors: Mapping[str, Tensor] | Callable[[], Mapping[str, Tensor]],
@@ -126,7 +129,6 @@ class Resident:
         self._rows = rows
         self.augment = augment
         self.source = source
-        self.boxes: Mapping[str, BoxFormat] = {}
         self.fields: Mapping[str, Field] = fields or {
             name: (tuple(tensor.shape[1:]), tensor.dtype) for name, tensor in self.tensors.items()
         }
@@ -159,7 +161,9 @@ class Resident:
     def to(self, device: torch.device) -> Resident:
         """The same split with its tensors on `device`."""
         moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        return Resident(moved, self.augment, self.fields, self.source)
+        split = Resident(moved, self.augment, self.fields, self.source)
+        split.boxes = self.boxes
+        return split
 
 
 def place_of_row(split: Split, row: int) -> tuple[str | None, int]:
