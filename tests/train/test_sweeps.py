@@ -176,6 +176,13 @@ def test_optuna_may_not_look_for_the_worst(folder):
     assert reported.message == "the sweeper's direction is `minimize`, but `val/accuracy` is better when it is larger"
     assert reported.help == "write `hydra.sweeper.direction=maximize`"
     assert records(folder) == {}
+    with pytest.raises(ConfigError) as caught:
+        sweep(folder.write(OPTUNA + SHORT), ["optimizer.lr=interval(0.001,0.1)", "trainer.best=last"])
+    (reported,) = caught.value.diagnostics
+    assert (
+        reported.message == "a sweeper that optimises compares values, and `trainer.best` is `last`, which is no value"
+    )
+    assert str(reported.place) == "command line, `trainer.best=last`"
 
 
 @pytest.mark.filterwarnings("ignore")
