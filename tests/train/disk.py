@@ -79,17 +79,18 @@ class Disk:
                     disk._called(f"truncate {Path(str(self.name)).name}")
                     return super().truncate(size)
 
-        def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, *rest):
+        def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
             if not (isinstance(file, str | Path) and set(mode) & set("wax") and disk._has(file)):
-                return opens(file, mode, buffering, encoding, errors, newline, *rest)
+                return opens(file, mode, buffering, encoding, errors, newline, closefd, opener)
+            kind = mode.replace("b", "").replace("t", "")
             with disk._lock:
                 path = Path(file).absolute()
                 if not path.exists():
                     disk._called(f"create {path.name}", room=True)
-                    raw = File(path, mode.replace("b", "").replace("t", ""))
+                    raw = File(path, kind, opener=opener)
                     disk._undo.append((path.parent, lambda: path.unlink(missing_ok=True)))
                 else:
-                    raw = File(path, mode.replace("b", "").replace("t", ""))
+                    raw = File(path, kind, opener=opener)
             buffered = io.BufferedWriter(raw)
             return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
