@@ -25,6 +25,8 @@ from flowconf.language.training import (
 from flowconf.report import Advice, Reporter, Suggestion, nearest
 from flowconf.report.origins import Path
 
+TABLES = {"optimizer": registry.optimizers, "schedule": registry.schedules}
+"""Sections whose `name` is of a table that has more arguments than the section has keys."""
 EXAMPLES: dict[Path, str] = {
     ("loss",): "name each term: `loss: {NAME: {fn: cross_entropy, input: ..., target: ...}}`",
     ("loss", "*", "target"): "a number is a step: add `ones: {fork: Constant(1.0)}`, and write `target: ones`",
@@ -103,6 +105,17 @@ def pair(where: Path, value: object, allowed: Collection[str], reporter: Reporte
     return Suggestion(": ".join(found), at=reporter.pair(where))
 
 
+def name_of(where: Path, value: object, free: Collection[str], reporter: Reporter) -> Advice | None:
+    """The advice for an argument that other tools write for `name`, such as `_target_: torch.optim.Adam`."""
+    key, table = str(where[-1]), TABLES.get(str(where[0]))
+    if len(where) != 2 or other_tools.for_key(key, free) or not other_tools.for_key(key, ["name"]):
+        return None
+    meant = None if table is None else other_tools.for_name(table.kind, table.plural, str(value), table.names())
+    if isinstance(meant, Suggestion) and reporter.key(where).word is None:
+        return Suggestion(f"name: {meant.write}", at=reporter.pair(where))
+    return Suggestion("name", instead_of=key, otherwise="use `name`")
+
+
 def taken(key: str, ours: str) -> str:
     """The advice for a word of other tools for a key that is set as well."""
     return f"`{key}` is `{ours}` here, which is already set: keep one of them"
@@ -172,7 +185,7 @@ def _levels() -> Iterator[tuple[str, Collection[str]]]:
     """The levels of a training config with their keys, the likeliest first."""
     yield "`model`", keys_of(schema.GraphDocument)
     yield "`data`", keys_of(SECTIONS["data"])
-    for section, table in (("optimizer", registry.optimizers), ("schedule", registry.schedules)):
+    for section, table in TABLES.items():
         arguments = {name for known in table.names() for name in table.signature(known).names[1:]}
         yield f"`{section}`", {*keys_of(SECTIONS[section]), *arguments}
     yield "`trainer`", keys_of(SECTIONS["trainer"])

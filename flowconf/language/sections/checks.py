@@ -521,7 +521,9 @@ class _Names:
                 wanted = "a finite number"
             if argument in unknown:
                 message = f"`{name}` takes no argument `{argument}`"
-                hint = self.instead(argument, [name for name in allowed if name not in args], allowed, path, only)
+                free = [name for name in allowed if name not in args]
+                named = sections.name_of(where, value, free, self.reporter)
+                hint = named or self.instead(argument, free, allowed, path, only)
                 labels, hint = self.of_another_name(name, where, path, hint)
                 self.reporter.error("FC0133", message, self.reporter.key(where), at=where, labels=labels, advice=hint)
             elif wanted is not None:
@@ -571,8 +573,6 @@ class _Names:
     ) -> Advice | None:
         """The advice for an unknown argument: a `free` one, the `lacking` one, another level, or the list."""
         known = other_tools.meant(argument, vocabulary.LOSS_ARGUMENTS, free) or other_tools.for_key(argument, free)
-        if known is None and len(path) == 1:
-            known = other_tools.for_key(argument, ["name"])
         listed = suggest(argument, free, "arguments", listed=allowed)
         if known is not None:
             return Suggestion(known, instead_of=argument, otherwise=f"use `{known}`")
@@ -581,7 +581,7 @@ class _Names:
             return listed
         if lacking is not None:
             return explained or f"write `{lacking}`, which is missing"
-        table = {"optimizer": registry.optimizers, "schedule": registry.schedules}.get(_section(path))
+        table = sections.TABLES.get(_section(path))
         elsewhere = sections.other_owners(table, argument) if table is not None else None
         if elsewhere is None and explained is None and len(path) == 1:
             elsewhere = sections.belongs(argument, _section(path))
