@@ -47,7 +47,7 @@ data: {{name: synthetic, shape: [{inner}], rows: 64, validation: 0, test: 0, cla
 loss:
   label: {{fn: cross_entropy, input: logits, target: label}}
 optimizer: {{name: adamw, lr: 0.001}}
-trainer: {{steps: 8, devices: {device}, threads: 1, runs: {runs}}}
+trainer: {{steps: 1000, devices: {device}, threads: 1, runs: {runs}}}
 """
 MEGABYTES = 1e6
 

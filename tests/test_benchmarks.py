@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections import Counter
 from functools import partial
@@ -121,3 +123,20 @@ def test_a_saved_table_becomes_a_section_of_the_page(tmp_path, monkeypatch):
     text = (tmp_path / "benchmarks.md").read_text(encoding="utf-8")
     assert "## The start\n\nSeconds.\n\nMeasured on: " in text
     assert "| command | seconds |\n| --- | --- |\n| `check` | 1.5 |\n" in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "checkpoints.py --rounds 1 --width 64",
+        pytest.param("memory.py --only digits_mlp", marks=pytest.mark.slow),
+        pytest.param("data.py --rounds 1 --rows 256", marks=pytest.mark.slow),
+        pytest.param("shares.py --steps 8", marks=pytest.mark.slow),
+        pytest.param("commands.py --rounds 1 --most 40", marks=pytest.mark.slow),
+    ],
+)
+def test_a_script_makes_its_table(words, tmp_path):
+    script, *more = words.split()
+    command = [sys.executable, str(HOME / script), *more, "--out", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(HOME.parent)})
+    assert list(tmp_path.glob("*.json"))
