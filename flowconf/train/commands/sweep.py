@@ -17,7 +17,7 @@ from flowconf.language import projects
 from flowconf.language.config import RULES
 from flowconf.language.sections.directions import direction_of_best
 from flowconf.language.training import LATEST
-from flowconf.report import ConfigError, Diagnostic, Place, RunError, listing, render_text, shown_path
+from flowconf.report import ConfigError, Diagnostic, Place, RunError, listing, render_text, shell_word
 from flowconf.text import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
@@ -99,7 +99,7 @@ def _sweep(asked: Asked, folder: Path, verbose: bool) -> None:
         for line in table(begun, planned) if begun else []:
             screen.say(line)
         if len(begun) < len(planned) or any(run.status == INTERRUPTED for run in begun):
-            screen.say(f"to resume the sweep: flowconf train --resume {shown_path(str(folder))}")
+            screen.say(f"to resume the sweep: flowconf train --resume {shell_word(str(folder))}")
     if any(run.status == INTERRUPTED for run in begun):
         raise KeyboardInterrupt
     failed = [" ".join(run.overrides) for run in begun if run.status == FAILED]
