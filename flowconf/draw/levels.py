@@ -15,6 +15,7 @@ from flowconf.draw.members import Edge, Level, Member
 from flowconf.language import registry
 from flowconf.language.arguments import Call
 from flowconf.language.changing import in_words
+from flowconf.language.paths import join
 from flowconf.language.plan import (
     Applied,
     Chain,
@@ -28,7 +29,6 @@ from flowconf.language.plan import (
     SplitStep,
     Step,
     Value,
-    join,
 )
 from flowconf.language.settings import Adapter, Setting
 from flowconf.report import NOWHERE, Place

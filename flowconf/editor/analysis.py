@@ -64,7 +64,7 @@ class Analysis:
     def values(self) -> Iterator[tuple[GraphPlan, Value]]:
         """The references in this file, each with its graph."""
         for _, graph in self.plan.graphs() if self.plan is not None else ():
-            read = [value for step in graph.steps for value in step.reads()]
+            read = [value for step in graph.steps for value in step.reads]
             for value in [*read, *(value for _, value in graph.outputs)]:
                 if value.place.file == self.file:
                     yield graph, value

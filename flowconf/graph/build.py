@@ -23,7 +23,8 @@ from flowconf.graph.tree import attach
 from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of, tensors_of
 from flowconf.graph.weights.sources import is_awaited, locate
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import GraphPlan, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint, Start
 from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
 

@@ -10,7 +10,8 @@ from flowconf.graph.shapes.inner_values import described
 from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import KnownSizes, Program, emit
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import GraphPlan, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan
 
 
 def facts_of(

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from flowconf.graph import runtime
 from flowconf.graph.tracing import ModulePaths, home_of
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Step
 from flowconf.report import NOWHERE, FlowconfError, Place
 
 NOTE = "in step "

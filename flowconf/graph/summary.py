@@ -9,7 +9,8 @@ from torch import nn
 
 from flowconf.graph.freezing import is_frozen
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import Mount, Shared, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Mount, Shared, Step
 from flowconf.language.settings import Checkpoint, Setting
 from flowconf.report.html import html_table
 

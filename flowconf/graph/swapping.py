@@ -8,7 +8,8 @@ from flowconf.graph.shapes.check import infer
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree, attach, mounted
-from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step
 from flowconf.language.settings import Follow, Tie
 from flowconf.report import ConfigError, Diagnostic, listing
 

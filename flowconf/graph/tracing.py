@@ -20,7 +20,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from flowconf.graph.source.emit import GraphClass, Line, Program
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import join
+from flowconf.language.paths import join
 
 AT = "__at__"
 """The name in traced source of the context manager for the current step."""

@@ -9,8 +9,8 @@ from torch import nn
 
 from flowconf.graph.selecting import parts_of
 from flowconf.graph.source.program import CompiledProgram
-from flowconf.language.paths import by_path
-from flowconf.language.plan import GraphPlan, Mount, Shared, join
+from flowconf.language.paths import by_path, join
+from flowconf.language.plan import GraphPlan, Mount, Shared
 from flowconf.language.references import visible_names
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 

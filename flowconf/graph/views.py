@@ -13,7 +13,8 @@ from flowconf.graph.source.demand import LIST, OUTPUTS, STACK, Demand, Want, nee
 from flowconf.graph.source.emit import KnownSizes, emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree
-from flowconf.language.plan import GraphPlan, Input, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan, Input, Value
 from flowconf.language.references import NotFound, find_anywhere, graph_at
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest, texts
 

@@ -8,6 +8,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+def join(*parts: str) -> str:
+    """Join paths with dots; empty parts are skipped."""
+    return ".".join(filter(None, parts))
+
+
 def above(path: str) -> Iterator[str]:
     """A path and all paths above it, the nearest first; the last one is "", the whole graph."""
     while path:

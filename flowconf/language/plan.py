@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.paths import above
+from flowconf.language.paths import above, join
 from flowconf.language.settings import Adapter, Follow, Setting, Tie
 from flowconf.language.signatures import names_in
 from flowconf.report import NOWHERE, Diagnostic, Place, nearest
@@ -288,16 +288,12 @@ class Step:
 
     def applied(self) -> Iterator[Applied]:
         """All modules of the step, in the order in which they are built."""
-        for _, applied in self.parts:
-            yield applied
+        yield from (applied for _, applied in self.parts)
         yield from self.modules_beside.values()
 
+    @cached_property
     def reads(self) -> tuple[Value, ...]:
         """All values that the step reads, the stream first."""
-        return self._reads
-
-    @cached_property
-    def _reads(self) -> tuple[Value, ...]:
         return self.stream, *(value for applied in self.applied() for value in _using(applied))
 
     def slices_of(self) -> list[Value]:
@@ -602,8 +598,3 @@ class GraphPlan:
         copies = (copy for step in self.steps for copy in step.copies or (step,))
         applied = (applied for copy in copies for applied in copy.applied())
         return [(one.path, one.module.graph) for one in applied if isinstance(one.module, Mount)]
-
-
-def join(*parts: str) -> str:
-    """Join paths with dots; empty parts are skipped."""
-    return ".".join(filter(None, parts))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from flowconf.language.arguments import Call
-from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Mount, Record, Shared, Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Mount, Record, Shared, Step, Value
 from flowconf.language.registry import modules
 from flowconf.report import Advice, Suggestion, suggest
 

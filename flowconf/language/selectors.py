@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, GraphPlan, Mount, Shared
 from flowconf.report import Advice, Available, Suggestion, nearest
 
 KINDS = ("bias", "norm", "embedding", "matrix")

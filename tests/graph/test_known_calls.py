@@ -13,7 +13,7 @@ from flowconf.graph.shapes.check import rehearse
 from flowconf.graph.shapes.fake_values import faked
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import join
+from flowconf.language.paths import join
 from flowconf.train.checks import road
 
 INPUTS = {"x": ["B", 4], "seq": ["B", 5, 4], "image": ["B", 4, 9, 9], "ids": {"shape": ["B", 5], "dtype": "int64"}}

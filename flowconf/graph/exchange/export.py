@@ -26,7 +26,8 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.open_size import parts
-from flowconf.language.plan import GraphPlan, Input, Mount, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan, Input, Mount, Step
 from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, listing, raised_here
 
 ENDINGS = (".pt2", ".onnx")
@@ -129,7 +130,7 @@ def _reasons(step: Step) -> Iterator[tuple[str, str]]:
         yield "which experts run depends on the data", "remove `top`, so that all experts run"
     if step.decision == runtime.halts.__name__:
         yield "the number of iterations depends on the data", f"write `times: {step.limit and step.limit.text}`"
-    for value in step.reads():
+    for value in step.reads:
         if value.recurrent:
             message = f"it keeps `{value}` between calls, but a program has no state"
             yield message, "make the state an input and an output of the graph"

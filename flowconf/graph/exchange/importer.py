@@ -29,7 +29,7 @@ from flowconf.graph.exchange.traced_forward import (
 )
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes, first_line
-from flowconf.language.plan import join
+from flowconf.language.paths import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
 from flowconf.report import ConfigError, Diagnostic, printable, shortened

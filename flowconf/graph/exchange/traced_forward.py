@@ -18,7 +18,7 @@ from torch import fx, nn
 from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.function_modules import SAME, NoModule, module_for
 from flowconf.graph.exchange.recovered_calls import written
-from flowconf.language.plan import join
+from flowconf.language.paths import join
 
 DocumentInputs = dict[str, object]
 """The inputs of a document: name -> shape, or a mapping with a type."""

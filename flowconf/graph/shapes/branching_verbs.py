@@ -19,7 +19,8 @@ from flowconf.graph.shapes.size_changes import changed_in
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import AlsoStep, Applied, GateStep, SplitStep, Step, SwitchStep, join
+from flowconf.language.paths import join
+from flowconf.language.plan import AlsoStep, Applied, GateStep, SplitStep, Step, SwitchStep
 from flowconf.report import Label, Place
 
 MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {

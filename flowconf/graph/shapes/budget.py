@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping
 
 from flowconf.graph.source.emit import copies_at
-from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step
 from flowconf.report import Diagnostic, MachineError, Reporter
 
 MOST_MODULES = 1_000_000

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from flowconf.language.arguments import Call
-from flowconf.language.plan import GraphPlan, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.references import NotFound, graph_of
 from flowconf.language.registry import modules
 from flowconf.report import suggest

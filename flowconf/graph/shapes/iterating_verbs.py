@@ -15,7 +15,8 @@ from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.size_changes import changed_in, giving
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language.plan import Applied, LoopStep, MapStep, Mount, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, LoopStep, MapStep, Mount, Step
 
 MOST_ROUNDS = 64
 """The maximum number of runs of the innermost body of nested loops in a rehearsal."""

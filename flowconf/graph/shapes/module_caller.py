@@ -24,7 +24,8 @@ from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Step, Value
 from flowconf.language.resolve import wrong_values
 from flowconf.report import Label, Place, raised_here
 

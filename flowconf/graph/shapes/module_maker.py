@@ -19,7 +19,8 @@ from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.confined import ConfinedError
-from flowconf.language.plan import Instance, Shared, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Instance, Shared
 from flowconf.language.registry import modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.settings import Adapter

@@ -11,7 +11,8 @@ from torch import Tensor
 from flowconf.graph.shapes.fake_values import UNKNOWN, each, parts_of, stacked
 from flowconf.graph.shapes.inner_values import InnerValues
 from flowconf.graph.source.demand import without_copies
-from flowconf.language.plan import Applied, GraphPlan, Input, Mount, Shared, Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, GraphPlan, Input, Mount, Shared, Step, Value
 from flowconf.report import Place
 
 

@@ -13,7 +13,8 @@ from flowconf.graph.shapes.locating import apart, end_of, number_in
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.arguments import Argument, Call, Literal
-from flowconf.language.plan import Chain, Mount, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Chain, Mount, Step
 from flowconf.language.registry import modules
 from flowconf.report import Place
 

@@ -29,7 +29,8 @@ from flowconf.graph.shapes.shared_parameters import check_follows, check_ties, t
 from flowconf.graph.shapes.sizes import Sizes, misfits
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.graph.source.demand import without_copies
-from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value
 from flowconf.language.references import NotFound
 from flowconf.language.resolve.step_inputs import to_fill, unfilled
 from flowconf.report import Advice, Diagnostic, Label, Place, suggest
@@ -94,14 +95,14 @@ class Trial:
         """Note members with errors, and members that could not be checked because of them."""
         if found:
             scope.wrong.add(step.name)
-        elif scope.local[step.name] is UNKNOWN and any(value.member in scope.wrong for value in step.reads()):
+        elif scope.local[step.name] is UNKNOWN and any(value.member in scope.wrong for value in step.reads):
             scope.wrong.add(step.name)
             self.result.reporter.unchecked.append(join(scope.path, step.path))
 
     def _check_state(self, scope: Scope) -> None:
         """A state that is kept between calls must have the shape of its initial zeros."""
         for step in scope.graph.steps:
-            for value in step.reads():
+            for value in step.reads:
                 if not value.recurrent or {step.name, value.member} & scope.wrong:
                     continue
                 kept, like, giver = scope.value(value.now), scope.zeros(step), scope.places[value.member]
@@ -121,7 +122,7 @@ class Trial:
     def _check_indices(self, scope: Scope) -> None:
         """An index into the slices of a map must be in range, if their number is known."""
         graph = scope.graph
-        read = [value for step in graph.steps for value in step.reads()] + [value for _, value in graph.outputs]
+        read = [value for step in graph.steps for value in step.reads] + [value for _, value in graph.outputs]
         for value in dict.fromkeys(read):
             count, index = scope.slices(value), value.innermost_index
             if count is not None and index is not None and not -count <= index < count:

@@ -9,7 +9,8 @@ from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.scope import Giver, Held, Scope
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import Applied, Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, Step, Value
 from flowconf.report import Label
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan, Input, Mount, Step, Value
 
 LAST, STACK, LIST = "last", "stack", "list"
 """How a value of iterations is returned: the last one, all stacked after the batch dimension, or as a list."""
@@ -86,16 +87,16 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
         for step in reversed(graph.steps):
             if step.name in wanted and step.name not in kept:
                 kept[step.name] = step
-                for value in step.reads():
+                for value in step.reads:
                     wanted.setdefault(value.member, []).append(Want(value.now))
     steps = tuple(step for step in graph.steps if step.name in kept)
     uses: dict[str, list[int]] = {}
     for position, step in enumerate(steps):
-        for value in step.reads():
+        for value in step.reads:
             uses.setdefault(value.member, []).append(len(steps) if value.recurrent else position)
     for want in returned:
         uses.setdefault(want.value.member, []).append(len(steps))
-    again = {value.now for step in steps for value in step.reads() if value.recurrent}
+    again = {value.now for step in steps for value in step.reads if value.recurrent}
     order = [step.name for step in steps]
     return Needs(
         steps,

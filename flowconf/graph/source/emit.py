@@ -28,7 +28,8 @@ from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language import signatures
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
-from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step
 from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME, STATE
 from flowconf.report import Place
@@ -211,7 +212,7 @@ class _Emitter:
         lines = [Line(f"    def __init__(self{signature[4:]}):"), Line("        super().__init__()")]
         for name, expression in _counts(graph).items():
             lines.append(Line(f"        self.{name} = {expression}"))
-        if any(value.recurrent for step in graph.steps for value in step.reads()):
+        if any(value.recurrent for step in graph.steps for value in step.reads):
             lines.append(Line(f"        self.{STATE} = {{}}"))
         for step in graph.steps:
             lines += [

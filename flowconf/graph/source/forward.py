@@ -110,7 +110,7 @@ class ForwardWriter:
         step = self.found.steps[position] if position < len(self.found.steps) else None
         if step is None or not (step.feeds_back or step.repeat is not None):
             return False
-        return any(value.member == member for value in list(step.reads())[1:])
+        return any(value.member == member for value in step.reads[1:])
 
     def _carried_by_next(self, step: Step, position: int) -> str | None:
         """The name of the value of the next statement, if it starts with this one: a loop or a repeat."""
@@ -155,7 +155,7 @@ class ForwardWriter:
 
     def _recalled(self, step: Step) -> Iterator[str]:
         """The values of the previous call that a step is the first to read."""
-        for value in step.reads():
+        for value in step.reads:
             if value.recurrent and Want(value) not in self.read:
                 name = self.names.local(str(value.now), "before")
                 like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]

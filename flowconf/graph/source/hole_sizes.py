@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from flowconf.language.paths import above
-from flowconf.language.plan import GraphPlan, Mount, join
+from flowconf.language.paths import above, join
+from flowconf.language.plan import GraphPlan, Mount
 from flowconf.language.resolve.reserved_names import RUNTIME
 
 HolePlace = tuple[str, int]

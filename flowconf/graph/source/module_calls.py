@@ -14,7 +14,8 @@ from flowconf.graph.source.block import Block, Surroundings
 from flowconf.graph.source.demand import OUTPUTS, Demand, Want
 from flowconf.graph.source.literals import quoted
 from flowconf.language.arguments import Call
-from flowconf.language.plan import Applied, Chain, Mount, Record, Step, Value, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Applied, Chain, Mount, Record, Step, Value
 from flowconf.language.registry import modules
 from flowconf.language.resolve.step_inputs import unfilled
 

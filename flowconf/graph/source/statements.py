@@ -13,6 +13,7 @@ from flowconf.graph.source.demand import LAST, LIST, STACK, Want, runs_whole
 from flowconf.graph.source.literals import quoted
 from flowconf.graph.source.module_calls import ModuleCalls, element
 from flowconf.language.arguments import Literal
+from flowconf.language.paths import join
 from flowconf.language.plan import (
     AlsoStep,
     Applied,
@@ -26,7 +27,6 @@ from flowconf.language.plan import (
     Step,
     SwitchStep,
     Value,
-    join,
 )
 
 MERGE = {"add": " + ", "mul": " * "}

@@ -22,7 +22,8 @@ from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.reading import TensorFile, opened
 from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
-from flowconf.language.plan import GraphPlan, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, counted, listing, shown_path, suggest
 

@@ -9,7 +9,8 @@ from functools import partial
 from flowconf.language import schema, value_types
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import Chain, GraphPlan, Mount, Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Chain, GraphPlan, Mount, Step
 from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve import parameters
 from flowconf.language.resolve.calls import CallParser

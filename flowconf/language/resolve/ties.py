@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from flowconf.language import references, schema
-from flowconf.language.plan import join
+from flowconf.language.paths import join
 from flowconf.language.references import Members, NotFound, Planned
 from flowconf.language.resolve.draft import Draft
 from flowconf.language.settings import Tie

@@ -26,7 +26,7 @@ def left(params: Params, draft: Draft, reporter: Reporter) -> dict[str, Place]:
 
 def unread(draft: Draft, outputs: Collection[tuple[str, Value]], asked: Collection[str]) -> dict[str, Place]:
     """The names that no reference uses, with their places, whether or not the next step reads them as its stream."""
-    named = {value.member for step in draft.steps for value in step.reads() if value.place != NOWHERE}
+    named = {value.member for step in draft.steps for value in step.reads if value.place != NOWHERE}
     named |= {value.member for _, value in outputs if value.place != NOWHERE} | set(asked)
     return {name: place for name, place in draft.members.items() if name not in named}
 
@@ -55,7 +55,7 @@ def check_params(params: Params, draft: Draft, notes: Reporter) -> None:
 
 def check_inputs(draft: Draft, outputs: Collection[tuple[str, Value]], asked: Collection[str], notes: Reporter) -> None:
     """Report inputs that no step and no output reads; `asked` are names that are read from outside."""
-    read = {value.member for step in draft.steps for value in step.reads()}
+    read = {value.member for step in draft.steps for value in step.reads}
     read |= {value.member for _, value in outputs} | set(asked)
     for given in draft.inputs:
         if given.name not in read and not given.captured and given.shape is not None:

@@ -96,7 +96,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
 
 def _unnamed(training: TrainingConfig, plan: GraphPlan) -> dict[str, Place]:
     """The steps that no reference uses, with their places."""
-    named = {value.member for step in plan.steps for value in step.reads() if value.place != NOWHERE}
+    named = {value.member for step in plan.steps for value in step.reads if value.place != NOWHERE}
     named |= {value.member for _, value in plan.outputs if value.place != NOWHERE} | training.named()
     return {step.name: step.place for step in plan.steps if step.name not in named}
 

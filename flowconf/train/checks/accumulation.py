@@ -11,8 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from flowconf.graph.shapes.fake_values import real
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.config import Config
-from flowconf.language.paths import nearest
-from flowconf.language.plan import join
+from flowconf.language.paths import join, nearest
 from flowconf.report import Label, Reporter, listing
 from flowconf.report.origins import dotted
 from flowconf.train.checks.invented import invented

@@ -26,7 +26,8 @@ from flowconf.graph.views import check_stacked
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.open_size import bound
-from flowconf.language.plan import GraphPlan, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import augmentations, torch_metrics
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields
 from flowconf.language.sections.data_sets import arguments, check_buckets, further_sets

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from flowconf.graph.source.demand import Demand, Demands, Want, needs
 from flowconf.language import references
 from flowconf.language.config import Config
-from flowconf.language.paths import above, all_above, by_path, is_under
-from flowconf.language.plan import Applied, GraphPlan, Step, join
+from flowconf.language.paths import above, all_above, by_path, is_under, join
+from flowconf.language.plan import Applied, GraphPlan, Step
 from flowconf.language.settings import Setting, freezing_above
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
 from flowconf.report import Label, Reporter
@@ -130,7 +130,7 @@ def _unneeded(
     found = needs(plan, demands.at(prefix))
     running = {step.name for step in found.steps}
     left = [step for step in plan.steps if step.name not in running]
-    read = {value.member for step in left for value in step.reads() if not value.recurrent}
+    read = {value.member for step in left for value in step.reads if not value.recurrent}
     for step in left:
         yield join(prefix, step.path), step, own and step.name not in read
     mounts = {applied.home: mount for step in found.steps for applied, mount in _mounts(step)}
@@ -271,7 +271,7 @@ class _Trained:
         pending, seen = [level.step.name], {level.step.name}
         while pending:
             step = level.graph.step(pending.pop(0))
-            for value in step.reads() if step is not None else ():
+            for value in step.reads if step is not None else ():
                 before = level.graph.step(value.member)
                 if before is None or before.name in seen:
                     continue

@@ -17,7 +17,8 @@ import torch
 
 from flowconf.graph import runtime
 from flowconf.graph.graph import Graph
-from flowconf.language.plan import Step, join
+from flowconf.language.paths import join
+from flowconf.language.plan import Step
 from flowconf.report import Place, shown_path
 from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS
 from flowconf.train.data.feed import in_parts

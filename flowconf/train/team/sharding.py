@@ -15,7 +15,8 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from flowconf.graph.graph import Graph
 from flowconf.language.arguments import Call
-from flowconf.language.plan import GraphPlan, Mount, Shared, join
+from flowconf.language.paths import join
+from flowconf.language.plan import GraphPlan, Mount, Shared
 from flowconf.train.precision import FORMATS
 from flowconf.train.team.sharded_view import Whole
 
