@@ -22,7 +22,6 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import WeightReport, load_checkpoint
 from flowconf.graph.weights.sources import locate
-from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.sections.checks import check_inputs, check_references
 from flowconf.language.sections.directions import direction, with_mode
@@ -41,7 +40,7 @@ from flowconf.train.insight.spoiled_rows import check_data
 from flowconf.train.job import Job, unique
 from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import Metric, build_metrics
-from flowconf.train.objective.terms import Term, gives_mean, loss_terms
+from flowconf.train.objective.terms import Term, loss_terms
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.followers import Followers
 from flowconf.train.optim.groups import Group, groups_of, needs_closure, optimizers_of
@@ -197,11 +196,10 @@ def _learning_rate(
 def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -> tuple[list[Term], list[Metric]]:
     """The terms of the loss that are active in any phase, and the metrics."""
     training = config.training
-    in_graph = functools.partial(references.names_value, config.model)
     counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
-    terms = loss_terms(counting, registry.losses.load, gives_mean, fields, in_graph)
+    terms = loss_terms(counting, config.model, fields)
     reporter = Reporter(config.origins)
-    metrics = build_metrics(training.metrics, fields, in_graph, device, reporter)
+    metrics = build_metrics(training.metrics, config.model, fields, device, reporter)
     reporter.stop_on_errors()
     return terms, metrics
 

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from flowconf.language.training import LossSection
 from flowconf.train.objective import losses, metrics
-from flowconf.train.objective.terms import Average, loss_terms, means_of, weighted
+from flowconf.train.objective.terms import Average, means_of, term_of, weighted
 
 FIELDS = ("label", "image", "mask")
 
 
 def term(function, reduces=True, **section):
     section = LossSection(fn="any", **section)
-    return loss_terms({"a": section}, lambda name: function, lambda name: reduces, FIELDS, lambda name: name == "y")[0]
+    return term_of("a", section, function, FIELDS, lambda name: name == "y", section.weight, reduces)
 
 
 @pytest.fixture
@@ -103,10 +103,8 @@ def test_shapes_that_torch_would_broadcast_are_refused():
 
 
 def test_targets_are_fields_first_and_inputs_are_values_first():
-    found = loss_terms(
-        {"a": LossSection(fn="any", input=["label", "image"], target=["label"], mask="y")},
-        lambda name: losses.mse, lambda name: False, FIELDS, lambda name: name in ("label", "y"),
-    )[0]  # fmt: skip
+    section = LossSection(fn="any", input=["label", "image"], target=["label"], mask="y")
+    found = term_of("a", section, losses.mse, FIELDS, lambda name: name in ("label", "y"))
     assert [source.in_batch for source in found.operands] == [False, True, True]
     assert found.references == ["label", "y"]
 

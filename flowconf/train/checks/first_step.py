@@ -6,7 +6,7 @@ than that is tried again when the data is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -44,7 +44,7 @@ from flowconf.train.data.run_data import check_fields, placed
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached
-from flowconf.train.objective.terms import Average, Operand, Term, gives_mean, loss_terms
+from flowconf.train.objective.terms import Average, Operand, Term, loss_terms
 
 
 @dataclass
@@ -220,17 +220,16 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     config, known, sizes = step.config, step.known, step.found.sizes
     training, plan = config.training, config.model
     fields = _field_names(training, plan, known)
-    in_graph = partial(references.names_value, plan)
-    terms = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
+    terms = loss_terms(training.loss, plan, fields)
     with real():
-        metrics = build_metrics(training.metrics, fields, in_graph, torch.device("cpu"), reporter)
+        metrics = build_metrics(training.metrics, plan, fields, torch.device("cpu"), reporter)
     tried = [Tried(("loss", t.name), training.loss[t.name], t, partial(Average, t)) for t in terms]
     tried += [
         Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
     ]
-    tried = [one for one in tried if _is_readable(one, plan, step, in_graph, reporter)]
+    tried = [one for one in tried if _is_readable(one, step, reporter)]
     named = [member.name for member in plan.steps]
-    named += [name for one in tried for name in one.term.references if in_graph(name)]
+    named += [name for one in tried for name in one.term.references if references.names_value(plan, name)]
     values = {name: step.found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
     fakes = TermCheck(config, values, step.batch, sizes.show, sizes.reworded)
     foreign = [one for one in tried if _wants_numbers(one.section.fn)]
@@ -258,14 +257,12 @@ def check_readable(name: str, plan: GraphPlan, inference: Inference) -> None:
     inner_values.check(plan, value, inference.inside, inference.kinds)
 
 
-def _is_readable(
-    tried: Tried, plan: GraphPlan, step: FirstStep, in_graph: Callable[[str], bool], reporter: Reporter
-) -> bool:
+def _is_readable(tried: Tried, step: FirstStep, reporter: Reporter) -> bool:
     """Whether all values that a term reads exist, with one shape in all copies of a step; others are reported."""
     for name in tried.term.references:
         try:
-            if in_graph(name):
-                check_readable(name, plan, step.inference)
+            if references.names_value(step.config.model, name):
+                check_readable(name, step.config.model, step.inference)
         except references.NotFound as problem:
             given = [key for key in ("input", "target", "mask") if name in listed(getattr(tried.section, key))]
             reporter.error("FC0402", problem.message, at=(*tried.path, *given[:1]), advice=problem.advice_for(name))

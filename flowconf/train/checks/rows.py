@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 
 from flowconf.graph.shapes.inference import Inference
-from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.sections import torch_metrics
 from flowconf.language.sections.phases import wanted_values
@@ -20,7 +18,7 @@ from flowconf.train.data.run_data import how_to_get
 from flowconf.train.data.streams import RowStream
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics, mean_term
-from flowconf.train.objective.terms import gives_mean, loss_terms
+from flowconf.train.objective.terms import loss_terms
 
 
 def check_rows(config: Config, inference: Inference, open_terms: list[str], reporter: Reporter) -> list[str]:
@@ -59,9 +57,8 @@ def _check_open(config: Config, real: RealRows, open_terms: list[str], reporter:
     batch = real.first_batch()
     if batch is None:
         return open_terms
-    training, in_graph = config.training, partial(references.names_value, config.model)
-    losses = loss_terms(training.loss, registry.losses.load, gives_mean, batch, in_graph)
-    metrics = build_metrics(training.metrics, batch, in_graph, CPU, Reporter(config.origins))
+    losses = loss_terms(config.training.loss, config.model, batch)
+    metrics = build_metrics(config.training.metrics, config.model, batch, CPU, Reporter(config.origins))
     wanted = [name for term in (*losses, *(metric.term for metric in metrics)) for name in term.references]
     values = real.values(wanted, batch)
     if values is None:
@@ -74,12 +71,12 @@ def _check_open(config: Config, real: RealRows, open_terms: list[str], reporter:
 
 def _means(config: Config, fields: Collection[str]) -> Terms:
     """The losses, and the metrics that are means over elements."""
-    training, in_graph = config.training, partial(references.names_value, config.model)
-    losses = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
-    named = training.metrics.items()
-    means = {name: section for name, section in named if not torch_metrics.uses_torchmetrics(section.fn)}
-    terms: Terms = {("loss", term.name): term for term in losses}
-    return terms | {("metrics", name): mean_term(name, section, fields, in_graph) for name, section in means.items()}
+    training, plan = config.training, config.model
+    terms: Terms = {("loss", term.name): term for term in loss_terms(training.loss, plan, fields)}
+    for name, section in training.metrics.items():
+        if not torch_metrics.uses_torchmetrics(section.fn):
+            terms["metrics", name] = mean_term(name, section, plan, fields)
+    return terms
 
 
 def check_splits(config: Config, splits: Collection[str], reporter: Reporter) -> None:

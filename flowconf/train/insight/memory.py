@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,9 +21,8 @@ from torch.utils._pytree import tree_leaves
 from flowconf.graph.build import build_graph
 from flowconf.graph.shapes.fake_values import faked, real
 from flowconf.graph.shapes.inference import Inference
-from flowconf.language import references, registry
 from flowconf.language.config import Config
-from flowconf.train.objective.terms import gives_mean, loss_terms, means_of, weighted
+from flowconf.train.objective.terms import loss_terms, means_of, weighted
 from flowconf.train.optim.groups import groups_of, state_bytes
 from flowconf.train.precision import FORMATS
 
@@ -168,9 +166,7 @@ def step_memory(config: Config, inference: Inference, fields: Fields, rows: int,
     with faked(grad=True):
         with torch.device(device):
             graph = build_graph(config.model, inference)
-        in_graph = partial(references.names_value, config.model)
-        terms = loss_terms(training.loss, registry.losses.load, gives_mean, fields, in_graph)
-        terms = [term for term in terms if term.weight]
+        terms = [term for term in loss_terms(training.loss, config.model, fields) if term.weight]
         view = graph.view(list(dict.fromkeys(name for term in terms for name in term.references)))
         learned = {name: one for name, one in graph.named_parameters() if one.requires_grad}
         with real():

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -13,10 +14,12 @@ from torch import Tensor
 
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
+from flowconf.language.plan import GraphPlan
+from flowconf.language.references import names_value
 from flowconf.language.sections import torch_metrics
 from flowconf.language.training import MetricSection
 from flowconf.report import Diagnostic, MachineError, Reporter
-from flowconf.train.objective.terms import Average, Term, Values, metric_term
+from flowconf.train.objective.terms import Average, Term, Values, term_of
 
 Result = float | Tensor | Mapping[str, Any] | Sequence[Any]
 """A number, or several: for each class, a matrix, a curve, under names."""
@@ -95,8 +98,8 @@ def named_numbers(name: str, result: Result) -> Iterator[tuple[str, float]]:
 
 def build_metrics(
     sections: Mapping[str, MetricSection],
+    plan: GraphPlan,
     fields: Collection[str],
-    in_graph: Callable[[str], bool],
     device: torch.device,
     reporter: Reporter,
 ) -> list[Metric]:
@@ -107,23 +110,23 @@ def build_metrics(
     found = []
     for name, section in sections.items():
         if torch_metrics.uses_torchmetrics(section.fn):
-            term = metric_term(name, section, _never_called, fields, in_graph)
+            term = term_of(name, section, _never_called, fields, partial(names_value, plan))
             metric = _torch_metric(term, section, device, reporter)
             found += [metric] if metric is not None else []
         else:
-            term = mean_term(name, section, fields, in_graph)
-            found.append(Metric(term, _averaging(term)))
+            term = mean_term(name, section, plan, fields)
+            found.append(Metric(term, partial(_average, term)))
     return found
 
 
-def mean_term(name: str, section: MetricSection, fields: Collection[str], in_graph: Callable[[str], bool]) -> Term:
+def mean_term(name: str, section: MetricSection, plan: GraphPlan, fields: Collection[str]) -> Term:
     """A metric that is a mean over elements: a registered metric or loss."""
     table = registry.metrics if section.fn in registry.metrics else registry.losses
-    return metric_term(name, section, table.load(section.fn), fields, in_graph)
+    return term_of(name, section, table.load(section.fn), fields, partial(names_value, plan))
 
 
-def _averaging(term: Term) -> Callable[[bool], Meter]:
-    return lambda dealt: Average(term)
+def _average(term: Term, dealt: bool) -> Meter:
+    return Average(term)
 
 
 def _torch_metric(term: Term, section: MetricSection, device: torch.device, reporter: Reporter) -> Metric | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from flowconf.language import registry
 from flowconf.language.changing import value_at
+from flowconf.language.plan import GraphPlan
+from flowconf.language.references import names_value
 from flowconf.language.training import LossSection, MetricSection, listed
 from flowconf.train.objective.losses import Result
 
@@ -179,45 +182,26 @@ def _tensor(result: object) -> Tensor:
     return result
 
 
-def gives_mean(loss: str) -> bool:
-    """Whether a loss can return its mean itself."""
-    return registry.losses.signature(loss).takes("reduction")
-
-
-def loss_terms(
-    sections: Mapping[str, LossSection],
-    load: Callable[[str], Callable[..., Result]],
-    reduces: Callable[[str], bool],
-    fields: Collection[str],
-    in_graph: Callable[[str], bool],
-) -> list[Term]:
+def loss_terms(sections: Mapping[str, LossSection], plan: GraphPlan, fields: Collection[str]) -> list[Term]:
     """The terms of the loss, with the weights that evaluations use."""
-    return [
-        _term(name, section, load(section.fn), value_at(section.weight, 1.0), reduces(section.fn), fields, in_graph)
-        for name, section in sections.items()
-    ]
+    in_graph, losses = partial(names_value, plan), registry.losses
+    found = []
+    for name, section in sections.items():
+        weight, reduces = value_at(section.weight, 1.0), losses.signature(section.fn).takes("reduction")
+        found.append(term_of(name, section, losses.load(section.fn), fields, in_graph, weight, reduces))
+    return found
 
 
-def metric_term(
+def term_of(
     name: str,
     section: MetricSection,
     function: Callable[..., Result],
     fields: Collection[str],
     in_graph: Callable[[str], bool],
+    weight: float = 1.0,
+    reduces: bool = False,
 ) -> Term:
-    """A metric as a term."""
-    return _term(name, section, function, 1.0, False, fields, in_graph)
-
-
-def _term(
-    name: str,
-    section: MetricSection,
-    function: Callable[..., Result],
-    weight: float,
-    reduces: bool,
-    fields: Collection[str],
-    in_graph: Callable[[str], bool],
-) -> Term:
+    """A loss or metric with its references resolved."""
     operands = sources(listed(section.input), fields, in_graph) + targets(listed(section.target), fields)
     masks = targets(listed(section.mask), fields)
     return Term(name, function, operands, masks[0] if masks else None, dict(section.args), weight, reduces)
