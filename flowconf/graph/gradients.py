@@ -1,11 +1,23 @@
-"""What a gradient reaches."""
+"""What a gradient reaches, and parameters without theirs."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterable, Iterator, Set
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
+
+
+@contextmanager
+def gradients_aside(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """A block in which parameters have no gradients; afterwards, they have those from before it."""
+    before = [(parameter, parameter.grad) for parameter in parameters]
+    for parameter, _ in before:
+        parameter.grad = None
+    yield
+    for parameter, grad in before:
+        parameter.grad = grad
 
 
 def leaves(value: Tensor, ends: Set[Any] = frozenset()) -> tuple[set[Tensor], set[Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -114,9 +115,9 @@ class Job:
     reports: list[WeightReport]
     """Reports on the weights that were loaded into the graph."""
     fitted: Mapping[str, Any] | None = None
+    """What the data set has determined from its training rows."""
     warnings: tuple[Diagnostic, ...] = ()
     """About the data."""
-    """What the data set has determined from its training rows."""
     watchers: Watchers = field(default_factory=Watchers)
     """What sees the run."""
     predictions: Predictions | None = None
@@ -136,6 +137,14 @@ class Job:
         with self.precision.forward():
             found = view(**{name: batch[name] for name in self.inputs})
         return self.precision.full(found)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """A block in evaluation mode; afterwards, the random and the recurrent state are those from before it."""
+        self.graph.eval()
+        with undisturbed(self.device), self.memory.aside():
+            yield
+        self.graph.train()
 
     @cached_property
     def texts(self) -> dict[str, str]:
@@ -340,13 +349,8 @@ def _weighing(job: Job, view: Graph, terms: list[Term]) -> list[Weighing]:
 def _tried(job: Job, view: Graph) -> tuple[Values, Values]:
     """The values of a view for the first two rows, and the rows."""
     batch = job.train.first_rows(2)
-    job.graph.eval()
-    view.eval()
-    with undisturbed(job.device):
-        values = job.values(job.team.through(view), batch)
-    job.graph.train()
-    view.train()
-    return values, batch
+    with job.evaluating():
+        return job.values(job.team.through(view), batch), batch
 
 
 def _averaging(job: Job, view: Graph, used: set[nn.Parameter] | None, passes: int) -> Callable[..., dict[str, Tensor]]:

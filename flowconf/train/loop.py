@@ -237,8 +237,7 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
     if predictions is not None:
         predictions.begin(split, dealt)
     job.team.equalize(job.graph)
-    job.graph.eval()
-    with gradients_for(job.terms), undisturbed(job.device), job.memory.aside():
+    with gradients_for(job.terms), job.evaluating():
         seed_torch(seed_for(training.seed, "evaluation", split, job.team.rank), job.device)
         for batch in feed.in_order(batch_size):
             job.memory.begin(len(next(iter(batch.values()))))
@@ -252,7 +251,6 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
                     meter.update(values, batch)
             if predictions is not None:
                 predictions.add(split, values, batch)
-    job.graph.train()
     if dealt:
         job.team.pool([*terms, *(meter for meter in meters.values() if isinstance(meter, Average))])
     means = {average.term.name: average.compute() for average in terms}

@@ -49,7 +49,7 @@ from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, devices_of
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.seeds import seed_everything, seed_for, undisturbed
+from flowconf.train.seeds import seed_everything, seed_for
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.norms import over_the_team
 
@@ -287,8 +287,5 @@ def _try_values(job: Job) -> None:
 def _problems(job: Job, count: int) -> list[Diagnostic]:
     """The errors of losses and metrics on the first rows."""
     batch = job.train.first_rows(count)
-    job.graph.eval()
-    with gradients_for(job.terms), undisturbed(job.device):
-        found = problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)
-    job.graph.reset_state()
-    return found
+    with gradients_for(job.terms), job.evaluating():
+        return problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)

@@ -6,7 +6,7 @@ They are computed on the device, in the steps in which they are due, and read fr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -116,12 +116,10 @@ class Statistics(Watcher):
             for tensor in _tensors_in(output):
                 found[name] = found[name] + _sums_of(tensor)
 
-        hooks = [module.register_forward_hook(partial(add, name)) for module, name in self._members.items()]
-        try:
+        with ExitStack() as hooks:
+            for module, name in self._members.items():
+                hooks.enter_context(module.register_forward_hook(partial(add, name)))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _read(self, rows: Tensor | None) -> Measured:
         """What has been noted, as numbers; that of the whole batch, if there are several processes."""

@@ -23,6 +23,7 @@ from flowconf.report import Place, shown_path
 from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS
 from flowconf.train.data.feed import in_parts
 from flowconf.train.job import Job
+from flowconf.train.objective.parts import unchanged
 from flowconf.train.seeds import undisturbed
 
 
@@ -43,14 +44,9 @@ def _explained(job: Job) -> tuple[int, list[str]]:
     """The number of compiled graphs, and the graph breaks between them, without duplicates."""
     view = graph_of(job.active.view)
     batch = job.train.batch(torch.arange(min(2, len(job.train)), device=job.train.home), 0)
-    buffers = {name: buffer.clone() for name, buffer in job.graph.named_buffers()}
     job.graph.train()
-    with undisturbed(job.device), job.precision.forward(), _quiet():
+    with undisturbed(job.device), unchanged(job.graph), job.memory.aside(), job.precision.forward(), _quiet():
         found = torch._dynamo.explain(view)(**{name: batch[name] for name in job.inputs})
-    with torch.no_grad():
-        for name, buffer in job.graph.named_buffers():
-            buffer.copy_(buffers[name])
-    job.graph.reset_state()
     breaks: dict[str, str] = {}
     known: set[tuple[str, int]] = set()
     for reason in found.break_reasons:

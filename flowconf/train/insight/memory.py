@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -201,12 +201,8 @@ def _paths(graph: nn.Module, storages: _Storages) -> Iterator[None]:
     def leave(*_: object) -> None:
         storages.path.pop()
 
-    hooks = []
-    for path, module in graph.named_modules():
-        hooks.append(module.register_forward_pre_hook(lambda *_, path=path: storages.path.append(path)))
-        hooks.append(module.register_forward_hook(leave))
-    try:
+    with ExitStack() as hooks:
+        for path, module in graph.named_modules():
+            hooks.enter_context(module.register_forward_pre_hook(lambda *_, path=path: storages.path.append(path)))
+            hooks.enter_context(module.register_forward_hook(leave))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

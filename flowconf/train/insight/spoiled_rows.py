@@ -11,7 +11,6 @@ from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
 from flowconf.train.objective.gradients import MARK, gradients_for
 from flowconf.train.objective.terms import Average
-from flowconf.train.seeds import undisturbed
 
 
 def check_data(job: Job) -> None:
@@ -47,11 +46,8 @@ def _in_feed(job: Job, feed: Feed) -> list[Diagnostic]:
     batch = feed.rows(rows[:MOST]) if len(rows) else {}
     if not batch or not is_suspicious(terms, job.inputs, batch):
         return []
-    job.graph.eval()
-    with gradients_for(terms.values()), undisturbed(job.device):
+    with gradients_for(terms.values()), job.evaluating():
         found = spoiled(terms, job.inputs, job.values(job.evaluation_view, batch), batch)
-    job.graph.train()
-    job.graph.reset_state()
     return diagnosed(found, job.config, feed.split, feed.use, rows, len(rows))
 
 

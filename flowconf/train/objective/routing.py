@@ -5,13 +5,12 @@ Terms that update the same parameters share a backward pass, so a loss without `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from flowconf.graph.gradients import leaves
+from flowconf.graph.gradients import gradients_aside, leaves
 from flowconf.train.objective.terms import weighted
 
 Targets = frozenset[nn.Parameter] | None
@@ -56,21 +55,10 @@ class Routes:
             if inputs is None:
                 torch.autograd.backward(scaled(part), retain_graph=number < last)
             elif inputs and part.requires_grad and self.divided:
-                with self._others_aside(inputs):
+                with gradients_aside(set(self.trained).difference(inputs)):
                     torch.autograd.backward(scaled(part), retain_graph=number < last)
             elif inputs and part.requires_grad:
                 torch.autograd.backward(scaled(part), retain_graph=number < last, inputs=inputs)
-
-    @contextmanager
-    def _others_aside(self, inputs: Sequence[nn.Parameter]) -> Iterator[None]:
-        """A block that preserves the gradients of all parameters except `inputs`."""
-        moved = set(inputs)
-        others = [(parameter, parameter.grad) for parameter in self.trained if parameter not in moved]
-        for parameter, _ in others:
-            parameter.grad = None
-        yield
-        for parameter, grad in others:
-            parameter.grad = grad
 
 
 def reached(loss: Tensor) -> set[nn.Parameter]:

@@ -13,6 +13,7 @@ import torch
 from torch import optim
 from torch.torch_version import TorchVersion
 
+from flowconf.graph.gradients import gradients_aside
 from flowconf.train.optim.fused import Adam, AdamW, Clearing, unwrapped
 
 Groups = list[dict[str, Any]]
@@ -99,18 +100,10 @@ class StaggeredSGD(Clearing, optim.SGD):
         first = {parameter for parameter in given if "momentum_buffer" not in self.state.get(parameter, {})}
         for some in (given - first, first):
             if some:
-                self._step_with(some)
+                with gradients_aside(parameter for parameter in self._parameters() if parameter not in some):
+                    super().step()
         self._waiting = [parameter for parameter in self._waiting if parameter not in given]
         return loss
-
-    def _step_with(self, some: set[torch.Tensor]) -> None:
-        """One step of these parameters only."""
-        put_aside = {parameter: parameter.grad for parameter in self._parameters() if parameter not in some}
-        for parameter in put_aside:
-            parameter.grad = None
-        super().step()
-        for parameter, grad in put_aside.items():
-            parameter.grad = grad
 
     def _parameters(self) -> Iterator[torch.Tensor]:
         return (parameter for group in self.param_groups for parameter in group["params"])

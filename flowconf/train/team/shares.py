@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,18 +129,14 @@ class Stopwatch:
         self.rows = 0
         self.seconds = 0.0
         self._began = 0.0
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._hooks = ExitStack()
 
     def watch(self, view: nn.Module) -> None:
         """Measure the passes of `view` from now on, instead of an earlier view, until there are enough."""
-        for hook in self._hooks:
-            hook.remove()
-        if self.shares.measured is not None:
-            return
-        self._hooks = [
-            view.register_forward_pre_hook(self._before, with_kwargs=True),
-            view.register_forward_hook(self._after, with_kwargs=True),
-        ]
+        self._hooks.close()
+        if self.shares.measured is None:
+            self._hooks.enter_context(view.register_forward_pre_hook(self._before, with_kwargs=True))
+            self._hooks.enter_context(view.register_forward_hook(self._after, with_kwargs=True))
 
     def _before(self, view: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._began = self._now()
@@ -150,9 +147,7 @@ class Stopwatch:
             self.seconds += self._now() - self._began
             self.rows += len(next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)))
         if self.calls == WARMUP + MEASURED:
-            for hook in self._hooks:
-                hook.remove()
-            self._hooks = []
+            self._hooks.close()
             found = self.gather((self.rows / max(self.seconds, 1e-9), self.shares.latest))
             self.shares.measured = tuple(speed for speed, _ in found)
             self.shares.measured_from = max(latest for _, latest in found) + AHEAD
