@@ -358,7 +358,7 @@ def _batches(split: Split, workers: int) -> Iterator[tuple[int, Mapping[str, Ten
     starts = range(0, len(split), rows)
     orders: list[Order] = [([*range(start, min(start + rows, len(split)))], 0, None) for start in starts]
     if workers:
-        with closing_stream(stream(split, orders, workers, 2, torch.device("cpu"))) as batches:
+        with closing_stream(stream(split, orders, rows, workers, 2, torch.device("cpu"))) as batches:
             yield from zip(starts, batches, strict=True)
         return
     for start, (numbers, seed, _) in zip(starts, orders, strict=True):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
+LARGEST = 1 << 25
+"""Bytes of the tensors of a batch that are copied on their way from a worker."""
 Batch = dict[str, Tensor]
 Field = tuple[tuple[int, ...], torch.dtype]
 """The shape of one row's value, without the batch dimension, and its dtype."""
@@ -45,7 +47,10 @@ def _stacked(values: Sequence[Any], **known: Any) -> Tensor:
     tensors = values if plain else [tensor_of(value).detach() for value in values]
     if len({tensor.dtype for tensor in tensors}) > 1:
         raise TypeError("the values of a field must have the same dtype")
-    stacked: Tensor = collate_tensor_fn(tensors, **known)
+    first = tensors[0]
+    if first.layout is torch.strided and not first.is_nested and len(tensors) * first.nbytes <= LARGEST:
+        return torch.stack(list(tensors))
+    stacked: Tensor = collate_tensor_fn(tensors, **known)  # in a worker, in a file in shared memory
     return stacked
 
 

@@ -118,18 +118,18 @@ class Feed:
         batches = list(enumerate(torch.split(rows, batch_size)))
         dealt = self.dealt(batch_size)
         mine = [(some, self._seed(number)) for number, some in batches if not dealt or self.team.mine(number)]
-        yield from self._in_turn(mine)
+        yield from self._in_turn(mine, batch_size)
         if dealt and len(mine) * self.team.size < len(batches):
             yield Idle(self.first_rows(1))
 
-    def _in_turn(self, mine: Sequence[tuple[Tensor, int]]) -> Iterator[Batch]:
+    def _in_turn(self, mine: Sequence[tuple[Tensor, int]], batch_size: int) -> Iterator[Batch]:
         """Batches of these rows and seeds."""
         if not self.workers:
             yield from (self._batch(some, seed) for some, seed in mine)
             return
         whole: Pass = (0, self._seed(0), [(int(some[0]), int(some[-1]) + 1) for some, _ in mine])
         orders: list[Order] = [(some.tolist(), seed, None) for some, seed in mine]
-        with closing_stream(self._stream([whole] if self.flows else orders)) as batches_of_workers:
+        with closing_stream(self._stream([whole] if self.flows else orders, batch_size)) as batches_of_workers:
             yield from map(self._moved, batches_of_workers)
 
     @contextmanager
@@ -151,7 +151,8 @@ class Feed:
         if self.workers:
             copy = replace(sampler)
             orders = self._passes(copy, parts) if self.flows else self._orders(copy, step, last_step, parts)
-            self._coming = self._streams.enter_context(closing_stream(self._stream(orders)))
+            batches = self._stream(orders, -(-sampler.batch_size // parts))
+            self._coming = self._streams.enter_context(closing_stream(batches))
 
     def _orders(self, sampler: Sampler, step: int, last_step: int, parts: int) -> Iterator[Order]:
         while step < last_step:
@@ -171,8 +172,8 @@ class Feed:
                     start += len(some)
             yield epoch, seed_for(self.seed, self.use, "epoch", epoch), spans
 
-    def _stream(self, orders: Iterable[Any]) -> Iterator[Batch]:
-        return stream(self.split, orders, self.workers, self.prefetch, self.device)
+    def _stream(self, orders: Iterable[Any], rows: int) -> Iterator[Batch]:
+        return stream(self.split, orders, rows, self.workers, self.prefetch, self.device)
 
     def _seed(self, number: int, rank: int = 0, part: int = 0) -> int:
         if not self.draws:

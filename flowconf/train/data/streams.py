@@ -23,12 +23,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train.data.collate import Batch, Field, put_together
 from flowconf.train.data.row_errors import apart, refusal, worker_died
+from flowconf.train.data.slots import Slots
 from flowconf.train.runs.lock import release_locks
 from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
 Order = tuple[list[int], int, list[int] | None]
 """Rows, the seed of their batch, and the seed of each row if they are augmented: plain numbers, which are sent to a
 worker without shared memory."""
+Sent = dict[str, Any] | FlowconfError
+"""A batch whose tensors are in slots, or an error."""
 Pass = tuple[int, int, list[tuple[int, int]]]
 """One pass over an iterable data set: the epoch, the seed, and the first and last row of each batch (exclusive)."""
 
@@ -82,6 +85,24 @@ class RowStream:
         """The first `len(rows)` rows, to inspect the data."""
         with seeded(generator.initial_seed()):
             return collated(read(iter(self.dataset), 0, len(rows)))
+
+    def passed(self, passes: Iterable[Pass]) -> Iterator[Batch]:
+        """The batches of some passes. Seeds the global generators."""
+        for epoch, seed, spans in passes:
+            reseed(seed)
+            set_epoch = getattr(self.dataset, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(epoch)
+            items, at = iter(self.dataset), 0
+            for start, stop in spans:
+                found = read(items, at, stop - at)[start - at :]
+                if len(found) < stop - start:
+                    length = len(self.dataset)
+                    message = f"the data set ends after {start + len(found)} rows, but its `__len__` is {length}"
+                    advice = "return the number of rows of one pass"
+                    raise RunError(Diagnostic("FC0501", message, path="data.name", advice=advice))
+                yield collated(found, range(start, stop), self.fields)
+                at = stop
 
 
 def as_split(found: Any) -> Any:
@@ -168,81 +189,70 @@ def reseed(seed: int) -> None:
         sys.modules["numpy"].random.seed(seed % 2**32)
 
 
-class _Remote(Dataset[Batch | FlowconfError]):
-    """A split in a worker: makes the batch of each order.
+class _Remote(Dataset[Sent]):
+    """A split in a worker: makes the batch of each order, which has a number.
 
     An error is returned, not raised: torch would convert it to a string that begins with the worker's traceback.
     """
 
-    def __init__(self, split: Any) -> None:
-        self.split = split
+    def __init__(self, split: Any, slots: Slots) -> None:
+        self.split, self.slots = split, slots
 
-    def __getitem__(self, order: Order) -> Batch | FlowconfError:
-        rows, seed, seeds = order
+    def __getitem__(self, numbered: tuple[int, Order]) -> Sent:
+        number, (rows, seed, seeds) = numbered
         try:
-            return batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed), seeds)
+            batch = batch_of(self.split, torch.tensor(rows), torch.Generator().manual_seed(seed), seeds)
         except FlowconfError as refused:
             return refused
+        return self.slots.put(number, batch)
 
 
-class _RemoteFlow(IterableDataset[Batch | FlowconfError]):
+class _RemoteFlow(IterableDataset[Sent]):
     """An iterable data set in a worker."""
 
-    def __init__(self, flow: RowStream, passes: Iterable[Pass]) -> None:
-        self.dataset, self.fields = flow.dataset, flow.fields
-        self.passes = passes
+    def __init__(self, flow: RowStream, passes: Iterable[Pass], slots: Slots) -> None:
+        self.flow, self.passes, self.slots = flow, passes, slots
 
-    def __iter__(self) -> Iterator[Batch | FlowconfError]:
+    def __iter__(self) -> Iterator[Sent]:
         try:
-            yield from self._batches()
+            for number, batch in enumerate(self.flow.passed(self.passes)):
+                yield self.slots.put(number, batch)
         except FlowconfError as refused:
             yield refused
-
-    def _batches(self) -> Iterator[Batch]:
-        for epoch, seed, spans in self.passes:
-            reseed(seed)
-            set_epoch = getattr(self.dataset, "set_epoch", None)
-            if set_epoch is not None:
-                set_epoch(epoch)
-            items, at = iter(self.dataset), 0
-            for start, stop in spans:
-                found = read(items, at, stop - at)[start - at :]
-                if len(found) < stop - start:
-                    length = len(self.dataset)
-                    message = f"the data set ends after {start + len(found)} rows, but its `__len__` is {length}"
-                    advice = "return the number of rows of one pass"
-                    raise RunError(Diagnostic("FC0501", message, path="data.name", advice=advice))
-                yield collated(found, range(start, stop), self.fields)
-                at = stop
 
 
 def read_again(flow: RowStream, epoch: int, seed: int, start: int, stop: int) -> Batch:
     """The rows from `start` to `stop` of a pass over an iterable data set, as a worker makes them."""
     spans = [(first, min(first + 1024, start)) for first in range(0, start, 1024)] + [(start, stop)]
     with seeded(seed):
-        *_, batch = _RemoteFlow(flow, [(epoch, seed, spans)])._batches()
+        *_, batch = flow.passed([(epoch, seed, spans)])
     return batch
 
 
-def stream(split: Any, orders: Iterable[Any], workers: int, prefetch: int, device: torch.device) -> Iterator[Batch]:
+def stream(
+    split: Any, orders: Iterable[Any], rows: int, workers: int, prefetch: int, device: torch.device
+) -> Iterator[Batch]:
     """The batches of `orders` in order, on `device`; each worker prefetches `prefetch` of them.
 
-    `orders` are `Order`s, or passes for a `RowStream`. Workers stop when the iterator ends.
+    `orders` are `Order`s, or passes for a `RowStream`, with at most `rows` rows in a batch. Workers stop when the
+    iterator ends.
     """
     is_flow = isinstance(split, RowStream)
-    pins = device.type == "cuda"
+    workers = 1 if is_flow else workers
+    slots = Slots(workers * prefetch + 1, rows, split.fields)
     loader: DataLoader[Any] = DataLoader(
-        _RemoteFlow(split, orders) if is_flow else _Remote(split),
+        _RemoteFlow(split, orders, slots) if is_flow else _Remote(split, slots),
         batch_size=None,
-        sampler=None if is_flow else orders,
-        num_workers=1 if is_flow else workers,
+        sampler=None if is_flow else enumerate(orders),
+        num_workers=workers,
+        collate_fn=_unchanged,
         prefetch_factor=prefetch,
-        pin_memory=pins,
         worker_init_fn=_in_a_worker,
         generator=torch.Generator(),  # the loader draws an unused seed; not from the global generator
     )
-    arrivals = _Arrivals(loader)
-    return _Uploads(arrivals, device) if pins else arrivals
+    uploads = device.type == "cuda"
+    arrivals = _Arrivals(loader, slots, Tensor.pin_memory if uploads else Tensor.clone)
+    return _Uploads(arrivals, device) if uploads else arrivals
 
 
 @contextmanager
@@ -256,6 +266,10 @@ def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
             close()
 
 
+def _unchanged(sent: Any) -> Any:
+    return sent
+
+
 def _in_a_worker(number: int) -> None:
     leave_signals_to_the_parent()
     release_locks()
@@ -264,7 +278,8 @@ def _in_a_worker(number: int) -> None:
 class _Arrivals:
     """Batches from the workers; an error is raised when its batch is requested."""
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: DataLoader[Any], slots: Slots, copied: Callable[[Tensor], Tensor]) -> None:
+        self.slots, self.copied = slots, copied
         with signals_later():
             self.found = iter(loader)
         for worker in getattr(self.found, "_workers", ()):
@@ -275,12 +290,12 @@ class _Arrivals:
 
     def __next__(self) -> Batch:
         try:
-            batch: Batch | FlowconfError = next(self.found)
+            sent: Sent = next(self.found)
         except RuntimeError as problem:
             raise worker_died(problem) from problem
-        if isinstance(batch, FlowconfError):
-            raise batch
-        return batch
+        if isinstance(sent, FlowconfError):
+            raise sent
+        return self.slots.take(sent, self.copied)
 
     def close(self) -> None:
         """Stop the workers."""
@@ -313,11 +328,13 @@ class _Uploads:
     def _upload(self, batches: Iterable[Batch]) -> None:
         side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         try:
-            for batch in batches:
-                with torch.cuda.stream(side):
-                    moved = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-                if not self._put(functools.partial(_arrived, moved, side.record_event())):
-                    return
+            with torch.cuda.stream(side):
+                for batch in batches:
+                    pinned = [tensor.pin_memory() for tensor in batch.values()]  # no copies of those that are
+                    moved = [tensor.to(self.device, non_blocking=True) for tensor in pinned]
+                    found = dict(zip(batch, moved, strict=True))
+                    if not self._put(functools.partial(_arrived, found, side.record_event())):
+                        return
         except Exception as problem:  # noqa: BLE001 - raised again when the batch is requested
             self._put(functools.partial(_raise, problem))
             return
