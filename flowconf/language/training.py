@@ -91,6 +91,8 @@ class OpenSection(Section):
 
 FITTED = "fitted"
 """The argument by which a data set gets what it has determined from the training rows; no config may set it."""
+PRESENT = "_present"
+"""How the name of the boolean field ends that is true where a field of a table or of boxes has values."""
 
 
 class SetSection(OpenSection):
@@ -133,6 +135,26 @@ class BucketSection(Section):
     order of rows is less random."""
 
 
+class ViewSection(Section):
+    """A further field, made of another one: in training augmented, and elsewhere as it is."""
+
+    from_: Annotated[Names, Field(alias="from")]
+    """The field of the data set, or a list of fields for an entry of several, such as `other, other_mask`."""
+    through: str
+    """The augmentations."""
+
+
+def _text_or_mapping(value: object) -> str:
+    return "<mapping>" if isinstance(value, dict | ViewSection) else "<text>"
+
+
+Augmentation = Annotated[
+    Annotated[str, Tag("<text>")] | Annotated[ViewSection, Tag("<mapping>")],
+    Discriminator(_text_or_mapping),
+    InWords("a chain of augmentations, or a mapping such as `{from: image, through: RandomCrop(28)}`"),
+]
+
+
 class DataSection(OpenSection):
     """The data set, its arguments, and its batches."""
 
@@ -153,9 +175,10 @@ class DataSection(OpenSection):
     """Name -> a further set that is evaluated like the validation split; its values are `NAME/loss`, `NAME/METRIC`."""
     mixture: Annotated[dict[Identifier, MixtureSection], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Name -> a further data set whose training rows are mixed into those of this one."""
-    augment: Annotated[dict[Reference, str], REMOVABLE, BeforeValidator(without_removed)] = {}
+    augment: Annotated[dict[Reference, Augmentation], REMOVABLE, BeforeValidator(without_removed)] = {}
     """Field -> augmentations of it in training, such as `RandomCrop(32, padding=4) >> RandomHorizontalFlip()`.
-    `image, mask` augments both alike."""
+    `image, mask` augments both alike. `{from: image, through: RandomCrop(32)}` makes a further field, a view of
+    `image`."""
     sample: Annotated[SampleSection, Field(default_factory=SampleSection)]
     """How training rows are drawn."""
     buckets: BucketSection | None = None

@@ -10,7 +10,7 @@ CODES: dict[str, str] = {
     "FC0004": "a YAML tag is not allowed",
     "FC0005": "an alias expands too far or contains itself",
     "FC0006": "the text is nested too deeply or has too many values",
-    "FC0007": "a call is split at a comma inside braces or brackets",
+    "FC0007": "a call or a key is split at a comma inside braces or brackets",
     "FC0008": "a value is a string in YAML 1.2 but looks like another type",
     "FC0009": "an interpolation cannot be resolved",
     # composition

@@ -93,6 +93,8 @@ class _Frame:
     key: Any = None
     """The key whose value comes next: a string, `_MERGE`, `_IGNORED`, or None where a key comes next."""
     key_place: Place | None = None
+    key_end: int = 0
+    """The index of the character after it."""
     merged: set[str] = field(default_factory=set)
     cut: int = 0
     """Parentheses that a cut call has left open."""
@@ -152,6 +154,8 @@ class _Builder:
             plain = False
         if plain and " - " in text and event.start_mark.line != event.end_mark.line:
             self.refuse_swallowed(event)
+        if plain and not text:
+            self.refuse_without_value(event)
         node = self.node(self.resolved(text, place) if plain else text, place)
         if event.anchor:
             self.anchors[event.anchor] = _Anchored(node)
@@ -238,7 +242,7 @@ class _Builder:
 
     def take_key(self, event: Any, plain: bool) -> None:
         frame, place, key = self.frames[-1], self.place(event), event.value
-        frame.key, frame.key_place = _IGNORED, place
+        frame.key, frame.key_place, frame.key_end = _IGNORED, place, event.end_mark.index
         if event.anchor:
             self.anchors[event.anchor] = _Anchored(Node(key, place))
         if (plain and self.is_cut(event, frame)) or frame.cut > 0:
@@ -299,6 +303,16 @@ class _Builder:
             self.report_unopened(event)
         frame.cut = max(0, frame.cut + balance)
         return True
+
+    def refuse_without_value(self, event: Any) -> None:
+        """A part of a name that a comma splits inside braces: `{image, mask: ...}` has the keys `image` and `mask`."""
+        frame = self.frames[-1] if self.frames else None
+        if self.torn or frame is None or not frame.start.flow_style or not isinstance(frame.key, str):
+            return
+        if ":" not in self.source.text[frame.key_end : event.start_mark.index]:
+            message = f"`{shortened(frame.key)}` has no value: a comma separates the keys inside braces"
+            advice = "write `KEY: VALUE`, or quote a key with a comma"
+            self.notes.error("FC0007", message, frame.key_place or NOWHERE, advice=advice)
 
     def report_unopened(self, event: Any) -> None:
         """A `)` without its `(`: the end of a call, or written instead of another bracket."""

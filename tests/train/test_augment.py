@@ -56,6 +56,18 @@ def text(chain="Jolt(0.2) >> Jolt(0.1, times=2)", field="image", more=""):
     )
 
 
+def pair(more=""):
+    """A config that compares an augmented field with a view of it."""
+    return (
+        text(more=more)
+        .replace("{image: [B, 8]}", "{image: [B, 8], other: [B, 8]}")
+        .replace("    hidden: ReLU\n", "    hidden: ReLU\n    twin: {from: other, reuse: stem}\n")
+        .replace("logits: Linear(16, 4)", 'logits: {from: hidden, through: "Linear(16, 4)"}')
+        .replace("augment: {", "augment: {other: {from: image, through: Jolt(0.1)}, ")
+        .replace("metrics:", "  match: {fn: mse, input: [hidden, twin]}\nmetrics:")
+    )
+
+
 @pytest.fixture(scope="module")
 def runs():
     return {}
@@ -64,13 +76,12 @@ def runs():
 def whole(folder, runs):
     """The run that is never interrupted, without workers."""
     if "whole" not in runs:
-        runs["whole"] = folder.train(text=text())
+        runs["whole"] = folder.train(text=pair())
     return runs["whole"]
 
 
-def test_augmentation_changes_training_alone(folder, runs):
-    plain = folder.train(text=text("Jolt(0.0)"))
-    run = whole(folder, runs)
+def test_augmentation_changes_training_alone(folder):
+    plain, run = folder.train(text=text("Jolt(0.0)")), folder.train(text=text())
     first = [next(line for line in one.log if "train/loss" in line) for one in (plain, run)]
     assert first[0]["train/loss"] != first[1]["train/loss"]
     untouched = folder.train(text=TINY.replace("rows: 320", "rows: 240").replace("    drop: Dropout(0.1)\n", ""))
@@ -78,18 +89,18 @@ def test_augmentation_changes_training_alone(folder, runs):
 
 
 def test_workers_change_nothing(folder, runs):
-    assert_same(whole(folder, runs), folder.train(text=text(more=", workers: 2")))
+    assert_same(whole(folder, runs), folder.train(text=pair(", workers: 2")))
 
 
 @pytest.mark.parametrize("step", [5, 9])
 def test_nor_does_a_kill(folder, runs, step):
-    killed(lambda: folder.train(text=text(more=", workers: 1"), name="again.yaml"), step)
+    killed(lambda: folder.train(text=pair(", workers: 1"), name="again.yaml"), step)
     assert_same(whole(folder, runs), go_on(folder, folder.runs("again")[0]))
 
 
 @pytest.mark.slow
 def test_nor_do_two_processes(folder, runs):
-    assert_alike(whole(folder, runs), team(folder, text()))
+    assert_alike(whole(folder, runs), team(folder, pair()))
 
 
 def test_two_fields_with_the_same_augmentation_are_two_views(folder, monkeypatch):
@@ -102,6 +113,69 @@ def test_two_fields_with_the_same_augmentation_are_two_views(folder, monkeypatch
     folder.write(TINY.replace(next(line for line in TINY.splitlines() if line.startswith("data:")), data))
     batch = next(iter(flowconf.data("tiny.yaml", ["~trainer.best"]).train))
     assert ((batch["image"] - batch["other"]).abs().amax(1) > 0.01).all()
+
+
+@pytest.mark.parametrize("kind", ["resident", "rows", "changed in each batch"])
+def test_a_view_is_augmented_in_training_and_a_copy_elsewhere(folder, monkeypatch, kind):
+    rows = torch.rand(40, 8, generator=torch.Generator().manual_seed(1))
+
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, row):
+            return {"image": rows[row], "label": row % 4}
+
+    def made():
+        if kind == "rows":
+            return Splits(Rows(), Rows())
+        augment = (lambda batch, generator: batch) if kind == "changed in each batch" else None
+        return Splits(*(Resident({"image": rows, "label": torch.arange(40) % 4}, augment) for _ in range(2)))
+
+    monkeypatch.setitem(registry.datasets.registered, "made", made)
+    folder.write(pair().replace("name: synthetic, shape: [8], classes: 4, rows: 240", "name: made"))
+    assert main(["check", "tiny.yaml"]) == 0
+    data = flowconf.data("tiny.yaml")
+    batch, held = next(iter(data.train)), next(iter(data.val))
+    assert ((batch["image"] - batch["other"]).abs().amax(1) > 0.01).all()
+    assert torch.equal(held["image"], held["other"])
+    assert torch.equal(held["image"], rows)
+
+
+def test_the_size_of_a_view_is_known_to_a_check(folder, capsys):
+    folder.write(pair().replace("other: [B, 8]", "other: [B, 9]"))
+    assert main(["check", "tiny.yaml"]) == 2
+    out = capsys.readouterr().out
+    assert "the input `other` is declared as [B, 9], but the data set has [B, 8]" in out
+    assert out.count("error[") == 1
+
+
+def test_files_and_further_sets_have_views(folder):
+    """Rows of a file, and of a set to evaluate on, need the field that a view is made of."""
+    lines = [f"{a},{b},{a + b}" for a in range(8) for b in range(4)]
+    (folder.path / "rows.csv").write_text("a,b,sum\n" + "\n".join(lines))
+    (folder.path / "new.csv").write_text("a,b\n1,2\n3,4\n")
+    run = folder.train(
+        text="""
+model:
+  inputs: {pair: [B, 2], other: [B, 2]}
+  flow:
+    given: {from: pair, through: "Linear(2, 1)"}
+    twin: {from: other, reuse: given}
+data:
+  name: table
+  train: rows.csv
+  validation: 0.25
+  fields: {pair: {columns: [a, b]}, total: {columns: [sum]}}
+  augment: {other: {from: pair, through: Jolt(0.1)}}
+  evaluate: {again: {split: train}}
+loss: {total: {fn: mse, input: given, target: total}, match: {fn: mse, input: [given, twin]}}
+trainer: {epochs: 1, devices: cpu}
+"""
+    )
+    assert run.record["metrics"]["again/loss/match"] == run.record["metrics"]["val/loss/match"] == 0
+    found = flowconf.predict(run.folder, folder.path / "new.csv", ["given", "twin"])
+    assert torch.equal(found["given"], found["twin"])
 
 
 def test_built_in_augmentations(folder):
@@ -135,6 +209,34 @@ def test_mistakes(folder, chain, field, code, words, marked, capsys):
     assert f"error[{code}]" in out, out
     assert words in out, out
     before = found[: found.index(marked, found.index("augment"))].splitlines()
+    assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
+
+
+@pytest.mark.parametrize(
+    ("view", "code", "words", "marked"),
+    [
+        ("other: {from: imgae, through: Jolt}", "FC0502", "write `image`", "imgae"),
+        ("other: {from: image, through: Jlot}", "FC0132", "write `Jolt`", "Jlot"),
+        ("label: {from: image, through: Jolt}", "FC0123", "the data has a field `label` already", "label"),
+        ("'other, third': {from: image, through: Jolt}", "FC0123", "names 2 fields, but `from` names 1", "image"),
+        ("third: {from: other, through: Jolt}", "FC0502", "the data has no field `other`", "other"),
+        ("other: {from: image, through: Half}", "FC0501", "gives float32 [4], but the field is float32 [8]", "{from"),
+    ],
+)
+@pytest.mark.parametrize("data", ["synthetic, shape: [8], classes: 4, rows: 240", "undeclared"])
+def test_mistakes_in_views(folder, monkeypatch, view, code, words, marked, data, capsys):
+    rows = {"image": torch.rand(40, 8), "label": torch.arange(40) % 4}
+    monkeypatch.setitem(registry.datasets.registered, "undeclared", lambda: Splits(*[Resident(rows)] * 3))
+    found = pair().replace("name: synthetic, shape: [8], classes: 4, rows: 240", f"name: {data}")
+    if not view.startswith("other:"):
+        found = found.replace(", other: [B, 8]", "").replace("from: other", "from: image")
+    found = found.replace("other: {from: image, through: Jolt(0.1)}", view)
+    folder.write(found)
+    assert main(["train", "tiny.yaml"]) == 2
+    out = capsys.readouterr().err
+    assert f"error[{code}]" in out, out
+    assert words in out, out
+    before = found[: found.index(marked, found.index("augment") + len("augment: {"))].splitlines()
     assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
 
 

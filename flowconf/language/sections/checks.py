@@ -71,7 +71,8 @@ CONVERTED = {"float64", "float16", "bfloat16", "uint8"}
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
     """Report the errors of the training sections."""
-    fields = provided_fields(training.data.name)
+    own = provided_fields(training.data.name)
+    fields = None if own is None else (*own, *augmentations.views(training, own))
     check_names(training, plan, fields, reporter)
     selections.check(training, plan, reporter)
     _check_devices(training, reporter)
@@ -84,9 +85,9 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     data_sets.check(training, reporter)
     data_sets.check_cut_inputs(training, plan, reporter)
     augmentations.chains(training, reporter)
-    if fields is not None:
-        augmentations.check_fields(training, fields, reporter)
-        data_sets.check_buckets(training, fields, reporter)
+    if own is not None and fields is not None:
+        augmentations.check_fields(training, own, reporter)
+        data_sets.check_buckets(training, own, reporter)
         fields = (*fields, *_of_another_set(training, plan, fields, reporter))
     check_references(training, plan, fields, reporter)
     reporter.defines("the step", _unnamed(training, plan))

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from flowconf.language.plan import GraphPlan
+from flowconf.language.sections.augmentations import views
 from flowconf.language.training import PhaseSection, SetSection, TrainingConfig, evaluated_on, listed
 from flowconf.report import Label, Reporter, suggest
 from flowconf.report.origins import Path
@@ -87,7 +88,8 @@ def check_buckets(training: TrainingConfig, fields: Collection[str], reporter: R
 def check_cut_inputs(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:
     """Report inputs of the graph with one length, whose field is cut to different ones."""
     section = training.data.buckets
-    names = () if section is None else (section.mask, *listed(section.cut))
+    cut = () if section is None else (section.mask, *listed(section.cut))
+    names = {*cut, *(new for new, old in views(training).items() if old in cut)}
     for given in plan.inputs:
         length = (given.shape or ())[1:2]
         if given.name in names and any(isinstance(size, int) for size in length):

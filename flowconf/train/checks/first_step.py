@@ -141,12 +141,14 @@ def measured(step: FirstStep, reporter: Reporter) -> Reach:
 
 def check_declared(config: Config, reporter: Reporter) -> None:
     """Note inputs and references that are not what the data set declares of itself."""
-    training, plan, known = config.training, config.model, declared_fields(config)
+    training, plan, known = config.training, config.model, _declared_by_data_set(config)
     if known:
         names = provided_fields(training.data.name) or tuple(known)
         given = {name: known[name][:2] if name in known else None for name in names}
-        check_inputs(plan, given, reporter)
-        check_references(training, plan, given, reporter)
+        made = augmentations.views(training, names)
+        viewed = {**given, **{new: given.get(old) for new, old in made.items()}}
+        check_inputs(plan, viewed, reporter)
+        check_references(training, plan, viewed, reporter)
         _check_sampled(training, names, reporter)
         augmentations.check_fields(training, names, reporter)
         check_buckets(training, names, reporter)
@@ -175,7 +177,12 @@ def _check_further(config: Config, path: Path, section: SetSection, known: Decla
 
 
 def declared_fields(config: Config, fitted: Mapping[str, Any] | None = None) -> Declared:
-    """What the data set of a config says of its fields, before it is made, or with what it has `fitted`."""
+    """What the data set of a config says of its fields and views, before it is made, or with what it has `fitted`."""
+    return augmentations.with_views(config.training, _declared_by_data_set(config, fitted))
+
+
+def _declared_by_data_set(config: Config, fitted: Mapping[str, Any] | None = None) -> Declared:
+    """The same without views."""
     data = config.training.data
     return _declared(config, data.name, data.args, ("data",), fitted)
 
@@ -291,7 +298,7 @@ def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> 
     """The fields of the data; of a data set that does not say, whatever may be one."""
     names = provided_fields(training.data.name) or tuple(known)
     if names:
-        return names
+        return (*dict.fromkeys((*names, *augmentations.views(training, names))),)
     found: list[str] = []
     for section in (*training.loss.values(), *training.metrics.values()):
         found += [name for name in listed(section.input) if not references.names_value(plan, name)]

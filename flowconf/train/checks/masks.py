@@ -6,6 +6,7 @@ from flowconf.graph.shapes.inference import Arrival, Inference
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.registry import modules
+from flowconf.language.sections import augmentations
 from flowconf.language.sections.checks import measured
 from flowconf.language.training import listed
 from flowconf.report import Label, Reporter
@@ -22,6 +23,7 @@ def check_masks(config: Config, inference: Inference, reporter: Reporter) -> Non
     data = config.training.data
     of_project = "" if registry.datasets.is_built_in(data.name) else data.name
     masks = masks_of(registry.datasets.load(data.name), data.args, of_project)
+    masks = augmentations.with_views(config.training, masks)
     if masks:
         _check_terms(config, masks, reporter)
         for arrival in inference.arrivals:

@@ -19,9 +19,11 @@ from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
 from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
+from flowconf.language.sections.augmentations import views
 from flowconf.language.training import FITTED
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
+from flowconf.train.data.augmentation import with_views
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.declarations import Reader, RowsOfFile, with_defaults
@@ -161,8 +163,10 @@ class _Reading:
         self.rows: RowsOfFile | None = getattr(factory, "rows", None)
         self.reader: Reader | None = getattr(factory, "reader", None)
 
-    def split(self, needed: Collection[str]) -> Split:
-        """The rows of the file, with the needed fields. Raises `ConfigError`."""
+    def split(self, wanted: Collection[str]) -> Split:
+        """The rows of the file, with the needed fields and views. Raises `ConfigError`."""
+        sources = views(self.config.training)
+        needed = list(dict.fromkeys(sources.get(name, name) for name in wanted))
         if self.rows is None:
             raise self.refused("to print what it reads in the file: leave out `-o`" if self.reader else None)
         try:
@@ -180,7 +184,7 @@ class _Reading:
                 raise ConfigError(
                     Diagnostic("FC0502", message, Place(file), advice=suggest(field, found.fields, "fields"))
                 )
-        return found
+        return with_views(self.config.training, found)
 
     def refused(self, way: str | None) -> ConfigError:
         """The error for a data set that does not read files in this way; `way` is another one, if there is any."""

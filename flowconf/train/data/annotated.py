@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from flowconf.language.training import PRESENT
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.boxes import BoxFormat, have_area, scaled_boxes
@@ -16,7 +17,7 @@ from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.decoding import Decoder, MaskDecoder, decoded, examined, refuse_flaws
 from flowconf.train.data.splits import Source, Splits
-from flowconf.train.data.table_fields import PRESENT, TableField, declare, fields_of, masks_in
+from flowconf.train.data.table_fields import TableField, declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, read_table, refused
 from flowconf.train.data.table_rows import TableRows, of_file
 

@@ -1,5 +1,7 @@
 """Training rows as they are trained on: augmented, each with its own seed, and cut to the longest row of a batch.
 
+A view is a further field: a copy of another one, which only in training is augmented.
+
 The seed of a row follows from the seed of the run, the step and the position of the row in its batch, and that of an
 entry of `augment` from this and its fields. The same row is augmented alike by any worker and in any process, and after
 resuming; two fields that have the same augmentation are changed differently.
@@ -19,43 +21,58 @@ from torch import Tensor
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.config import Config
 from flowconf.language.registry import augmentations
-from flowconf.language.sections.augmentations import WHERE, chains, check_fields
-from flowconf.language.training import BucketSection, listed
+from flowconf.language.sections.augmentations import WHERE, chains, copied, names_in, views
+from flowconf.language.training import PRESENT, BucketSection, TrainingConfig, listed
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, MachineError, Place, Reporter, RunError, raised_here
 from flowconf.report.origins import dotted
 from flowconf.train.data.boxes import BoxFormat, have_area
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.joined import column_of
-from flowconf.train.data.splits import Split
+from flowconf.train.data.splits import Resident, Split
 from flowconf.train.data.streams import RowStream, reseed, seeded
-from flowconf.train.data.table_fields import PRESENT
 from flowconf.train.seeds import seed_for
 
 Chain = Sequence[tuple[Call, Callable[..., Any]]]
 """Augmentations with their calls."""
 
 
-class Augmented:
-    """A split whose rows are augmented in training, and whose padded fields are cut to the longest row of a batch."""
+class Viewed:
+    """A split with views: further fields, each with the field that it is a copy of."""
 
-    def __init__(
-        self, split: Split, augment: Mapping[tuple[str, ...], Chain], buckets: BucketSection | None = None
-    ) -> None:
-        self.split, self.augment, self.buckets = split, dict(augment), buckets
-        self.fields: Mapping[str, Field] = dict(split.fields)
+    def __init__(self, split: Split, sources: Mapping[str, str]) -> None:
+        self.split, self.sources = split, sources
+        self.fields: Mapping[str, Field] = copied(split.fields, sources)
         self.source = getattr(split, "source", None)
-        self.boxes: Mapping[str, BoxFormat] = getattr(split, "boxes", {})
+        self.boxes: Mapping[str, BoxFormat] = copied(getattr(split, "boxes", {}), sources)
 
     def __len__(self) -> int:
         return len(self.split)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """Rows as they are, to evaluate or try something on them."""
-        return self.split.batch(rows, generator)
+        return copied(self.split.batch(rows, generator), self.sources)
+
+    def column(self, name: str) -> Tensor:
+        """The values of a field in all rows, not augmented."""
+        return column_of(self.split, self.sources.get(name, name))
+
+
+class Augmented(Viewed):
+    """A split whose rows are augmented in training, and whose padded fields are cut to the longest row of a batch."""
+
+    def __init__(
+        self,
+        split: Split,
+        sources: Mapping[str, str],
+        augment: Mapping[tuple[str, ...], Chain],
+        buckets: BucketSection | None = None,
+    ) -> None:
+        super().__init__(split, sources)
+        self.augment, self.buckets = dict(augment), buckets
 
     def augmented(self, rows: Tensor, generator: torch.Generator, seeds: Sequence[int]) -> Batch:
         """Rows of a training batch, with the seed of each."""
-        batch = self._cut(dict(self.split.batch(rows, generator)))
+        batch = copied(self._cut(self.split.batch(rows, generator)), self.sources)
         changed: dict[str, list[Tensor]] = {}
         with seeded(seeds[0]):
             for number, seed in enumerate(seeds):
@@ -74,10 +91,6 @@ class Augmented:
         longest = int(places[-1]) + 1 if len(places) else 1
         names = (self.buckets.mask, *listed(self.buckets.cut))
         return {**batch, **{name: batch[name][:, :longest].contiguous() for name in names}}
-
-    def column(self, name: str) -> Tensor:
-        """The values of a field in all rows, not augmented."""
-        return column_of(self.split, name)
 
     def _applied(self, names: Sequence[str], chain: Chain, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a chain of augmentations changes in a row. Raises `RunError` for one that changes a shape or a type."""
@@ -145,6 +158,16 @@ def _boxes_again(name: str, after: Tensor, row: Mapping[str, Tensor], form: BoxF
     return {name: boxes, name + PRESENT: present} if name + PRESENT in row else {name: boxes}
 
 
+def with_views(training: TrainingConfig, split: Split) -> Split:
+    """Rows that are not augmented, with the views that the config makes of their fields."""
+    sources = views(training, split.fields)
+    if not sources:
+        return split
+    if isinstance(split, Resident) and split.augment is None:
+        return split.with_copies(sources)
+    return Viewed(split, sources)
+
+
 def as_trained(config: Config, split: Split) -> Split:
     """The training rows of a config, augmented and cut if it says so. Raises `ConfigError` and `MachineError`."""
     data = config.training.data
@@ -153,15 +176,13 @@ def as_trained(config: Config, split: Split) -> Split:
     origins = config.composition.document.origins
     reporter = Reporter(origins)
     found = chains(config.training, reporter)
-    check_fields(config.training, tuple(split.fields), reporter)
     reporter.stop_on_errors()
     if isinstance(split, RowStream):
         key = "augment" if data.augment else "buckets"
         message = f"`data.{key}` does not apply to an iterable data set, which makes its own rows"
         raise ConfigError(Diagnostic("FC0501", message, origins.key(("data", key)), f"data.{key}"))
-    made = Augmented(
-        split, {names: [(call, _made(call)) for call in calls] for names, calls in found.items()}, data.buckets
-    )
+    augment = {names: [(call, _made(call)) for call in calls] for names, calls in found.items()}
+    made = Augmented(split, views(config.training, split.fields), augment, data.buckets)
     try:
         made.augmented(torch.zeros(1, dtype=torch.int64), torch.Generator().manual_seed(0), [0])
     except RunError as error:
@@ -216,9 +237,6 @@ def _diagnostic(names: Sequence[str], message: str, labels: Sequence[Any] = ()) 
 
 def _at(diagnostic: Diagnostic, config: Config) -> Diagnostic:
     """A diagnostic with the place of the chain that it is about."""
-    key = next(key for key in config.training.data.augment if _names(key) == _names(diagnostic.path.split(".", 2)[2]))
+    names = names_in(diagnostic.path.split(".", 2)[2])
+    key = next(key for key in config.training.data.augment if names_in(key) == names)
     return replace(diagnostic, place=config.composition.document.origins.value((*WHERE, key)))
-
-
-def _names(key: str) -> list[str]:
-    return [name.strip() for name in key.split(",")]

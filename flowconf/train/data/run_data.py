@@ -16,6 +16,7 @@ import torch
 
 from flowconf.language import registry
 from flowconf.language.config import Config
+from flowconf.language.sections import augmentations
 from flowconf.language.sections.data_sets import MAIN, arguments, check_buckets, evaluated_fields, further_sets
 from flowconf.language.training import FITTED, listed
 from flowconf.report import (
@@ -31,7 +32,7 @@ from flowconf.report import (
 )
 from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
-from flowconf.train.data.augmentation import as_trained
+from flowconf.train.data.augmentation import as_trained, with_views
 from flowconf.train.data.cache import Cache
 from flowconf.train.data.collate import Field
 from flowconf.train.data.feed import Feed
@@ -56,6 +57,7 @@ def make_data(config: Config, device: torch.device, writes: bool = False) -> Spl
     main = making(("data",), data.name, data.args, config.fitted)
     sets = {name: _further(config, making, main, ("data", "evaluate", name)) for name in data.evaluate}
     mixed = [_further(config, making, main, ("data", "mixture", name)) for name in data.mixture]
+    _check_augmented(config, main.train)
     train = main.train
     if mixed:
         with _at(config, ("data", "mixture")):
@@ -63,8 +65,24 @@ def make_data(config: Config, device: torch.device, writes: bool = False) -> Spl
     groups = _mixture(config, [main.train, *mixed]) if mixed else _groups(config, train)
     buckets = _buckets(config, train)
     warnings = () if cache is None else tuple(placed(cache.warnings, config))
-    train = as_trained(config, train)
-    return replace(main, train=train, sets=sets, groups=groups, buckets=buckets, warnings=warnings)
+    viewed = partial(with_views, config.training)
+    return replace(
+        main,
+        train=as_trained(config, train),
+        validation=None if main.validation is None else viewed(main.validation),
+        test=None if main.test is None else viewed(main.test),
+        sets={name: viewed(split) for name, split in sets.items()},
+        groups=groups,
+        buckets=buckets,
+        warnings=warnings,
+    )
+
+
+def _check_augmented(config: Config, train: Split) -> None:
+    """Check the fields of `data.augment` against those of the training rows. Raises `ConfigError`."""
+    reporter = Reporter(config.composition.document.origins)
+    augmentations.check_fields(config.training, train.fields, reporter)
+    reporter.stop_on_errors()
 
 
 def sampler_of(config: Config, feed: Feed, splits: Splits) -> Sampler:
@@ -104,7 +122,8 @@ def check_fields(
     A set to evaluate on needs the inputs of the graph and what is evaluated on it, one of a mixture all fields.
     """
     needed = [given.name for given in config.model.inputs] + evaluated_fields(config.training, str(path[-1]))
-    for name in dict.fromkeys(needed) if path[1] == "evaluate" else known:
+    sources = augmentations.views(config.training, known)
+    for name in dict.fromkeys(sources.get(name, name) for name in needed) if path[1] == "evaluate" else known:
         other, field = mine.get(name), known.get(name)
         if name in known and name not in mine:
             message, advice = f"the set `{path[-1]}` has no field `{name}`", suggest(name, mine, "fields")

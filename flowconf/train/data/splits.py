@@ -15,6 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from flowconf.language.sections.augmentations import copied
 from flowconf.report import Diagnostic
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled
@@ -160,9 +161,17 @@ class Resident:
 
     def to(self, device: torch.device) -> Resident:
         """The same split with its tensors on `device`."""
-        moved = {name: tensor.to(device) for name, tensor in self.tensors.items()}
-        split = Resident(moved, self.augment, self.fields, self.source)
+        moved = {id(tensor): tensor.to(device) for tensor in self.tensors.values()}
+        tensors = {name: moved[id(tensor)] for name, tensor in self.tensors.items()}
+        split = Resident(tensors, self.augment, self.fields, self.source)
         split.boxes = self.boxes
+        return split
+
+    def with_copies(self, sources: Mapping[str, str]) -> Resident:
+        """The same split with further fields, each with the tensor of its source."""
+        fields = copied(self.fields, sources)
+        split = Resident(lambda: copied(self.tensors, sources), self.augment, fields, self.source, len(self))
+        split.boxes = copied(self.boxes, sources)
         return split
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from flowconf.language.keys.validate import validate
 from flowconf.language.section import Section
+from flowconf.language.training import PRESENT
 from flowconf.language.value_types import Positive
 from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Reporter, nearest
 from flowconf.train.data.declarations import Declared
@@ -23,8 +24,6 @@ from flowconf.train.data.table_lists import flat, lists_of, text_of
 
 Fitted = dict[str, dict[str, Any]]
 """Field -> what the training rows determine of it, as plain data: `mean` and `std` of its columns, or `categories`."""
-PRESENT = "_present"
-"""What follows the name of a field in that of its mask."""
 
 
 class TableField(Section):

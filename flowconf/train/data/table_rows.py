@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.language.training import PRESENT
 from flowconf.train.data.declarations import RowsOfFile
 from flowconf.train.data.splits import Split, Splits
-from flowconf.train.data.table_fields import PRESENT, TableField, fit, refuse_changed, tensors_of
+from flowconf.train.data.table_fields import TableField, fit, refuse_changed, tensors_of
 from flowconf.train.data.table_files import Table, divided
 
 Part = Callable[[Table, Tensor, Mapping[str, Tensor]], Split]
