@@ -13,8 +13,14 @@ import torch
 
 def seed_everything(seed: int) -> None:
     """Seed the generators of Python, NumPy (if imported) and torch, on every device."""
-    random.seed(seed)
+    seed_cpu(seed)
     torch.manual_seed(seed)
+
+
+def seed_cpu(seed: int) -> None:
+    """Seed the generators of Python, NumPy (if imported) and torch on the CPU."""
+    random.seed(seed)
+    torch.default_generator.manual_seed(seed)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed(seed % 2**32)

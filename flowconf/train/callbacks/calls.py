@@ -16,15 +16,14 @@ from torch import Tensor
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.training import CallbackSection, listed
-from flowconf.report import ConfigError, Diagnostic, Place, raised_here
+from flowconf.report import ConfigError, Diagnostic, Place, RunError, raised_here
 from flowconf.train.callbacks.guard import Guard
-from flowconf.train.callbacks.state import pack
 from flowconf.train.callbacks.watched_run import WatchedRun
 from flowconf.train.callbacks.watcher import Saved, Watcher
 from flowconf.train.checks.callbacks import problems_of
 from flowconf.train.job import Job
 from flowconf.train.objective.terms import Operand, sources
-from flowconf.train.optim.state import unpacked
+from flowconf.train.optim.state import packed, unpacked
 from flowconf.train.runs.folder import Run
 from flowconf.train.seeds import all_undisturbed
 from flowconf.train.team.shares import Idle
@@ -93,20 +92,28 @@ class Callbacks(Watcher):
             self._call(one, "end", step)
 
     def state(self) -> Saved:
+        found: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
-        found = {
-            one.name: pack(self._guarded(one, "state_dict"), one.name, one.place, tensors)
-            for one in self._all
-            if hasattr(one.seer, "state_dict")
-        }
-        return found, {f"{OWN}{name}": tensor for name, tensor in tensors.items()}
+        for one in self._all:
+            if hasattr(one.seer, "state_dict"):
+                state, own = self._guarded(one, "state_dict"), dict[str, Tensor]()
+                try:
+                    found[one.name] = packed(state, "state_dict()", own)
+                except TypeError as problem:
+                    message = f"the state of the callback `{one.name}` cannot be saved: {problem}"
+                    advice = "give tensors, numbers, strings, and lists and mappings of them"
+                    path = f"callbacks.{one.name}"
+                    raise RunError(Diagnostic("FC0702", message, one.place, path, advice=advice)) from None
+                tensors |= {f"{OWN}{one.name}/{key}": tensor for key, tensor in own.items()}
+        return found, tensors
 
     def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
-        own = {name.removeprefix(OWN): tensor for name, tensor in tensors.items() if name.startswith(OWN)}
         notes = []
         for one in self._all:
             if hasattr(one.seer, "load_state_dict"):
                 if one.name in saved:
+                    mine = f"{OWN}{one.name}/"
+                    own = {name.removeprefix(mine): value for name, value in tensors.items() if name.startswith(mine)}
                     self._guarded(one, "load_state_dict", unpacked(saved[one.name], own))
                 else:
                     notes.append(f"the callback `{one.name}` starts fresh: the checkpoint has no state of it")

@@ -55,7 +55,5 @@ def _refused(config: Config, what: str, at: Path, advice: str) -> Diagnostic | N
         why = error.diagnostics[0]
         labels = (Label("more rows are required here", why.place),)
         message = f"{what}, and {why.message}"
-        return Diagnostic(
-            "FC0502", message, config.composition.document.origins.value(at), dotted(at), labels=labels, advice=advice
-        )
+        return Diagnostic("FC0502", message, config.origins.value(at), dotted(at), labels=labels, advice=advice)
     return None

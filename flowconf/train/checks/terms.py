@@ -60,7 +60,7 @@ class TermCheck:
     """torch's words with the sizes as a person reads them."""
 
     def __post_init__(self) -> None:
-        self.origins = self.config.composition.document.origins
+        self.origins = self.config.origins
         self.named: dict[str, list[str]] = {}
         """Metric -> what stands behind its name in the names of its numbers."""
 

@@ -29,8 +29,8 @@ from flowconf.train.data.boxes import BoxFormat, have_area
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.joined import column_of
 from flowconf.train.data.splits import Resident, Split
-from flowconf.train.data.streams import RowStream, reseed, seeded
-from flowconf.train.seeds import seed_for
+from flowconf.train.data.streams import RowStream, seeded
+from flowconf.train.seeds import seed_cpu, seed_for
 
 Chain = Sequence[tuple[Call, Callable[..., Any]]]
 """Augmentations with their calls."""
@@ -77,7 +77,7 @@ class Augmented(Viewed):
         with seeded(seeds[0]):
             for number, seed in enumerate(seeds):
                 for names, chain in self.augment.items():
-                    reseed(seed_for(seed, *names))
+                    seed_cpu(seed_for(seed, *names))
                     row = {name: tensor[number] for name, tensor in batch.items()}
                     for name, value in self._applied(names, chain, row).items():
                         changed.setdefault(name, []).append(value)
@@ -173,7 +173,7 @@ def as_trained(config: Config, split: Split) -> Split:
     data = config.training.data
     if not data.augment and data.buckets is None:
         return split
-    origins = config.composition.document.origins
+    origins = config.origins
     reporter = Reporter(origins)
     found = chains(config.training, reporter)
     reporter.stop_on_errors()
@@ -239,4 +239,4 @@ def _at(diagnostic: Diagnostic, config: Config) -> Diagnostic:
     """A diagnostic with the place of the chain that it is about."""
     names = names_in(diagnostic.path.split(".", 2)[2])
     key = next(key for key in config.training.data.augment if names_in(key) == names)
-    return replace(diagnostic, place=config.composition.document.origins.value((*WHERE, key)))
+    return replace(diagnostic, place=config.origins.value((*WHERE, key)))

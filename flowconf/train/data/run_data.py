@@ -101,7 +101,7 @@ def _further(config: Config, making: Callable[..., Splits], main: Splits, path: 
     fitted = main.fitted if (section.name or data.name) == data.name else None
     wanted = section.split or ("train" if path[1] == "mixture" else None)
     named = dict(making(path, section.name or data.name, args, fitted, wanted).named())
-    origins = config.composition.document.origins
+    origins = config.origins
     if wanted is not None and wanted not in named:
         message, there = f"the set `{path[-1]}` has no split `{wanted}`", ", ".join(f"`{name}`" for name in named)
         place = origins.value((*path, "split"))
@@ -160,7 +160,7 @@ def _groups(config: Config, train: Split) -> Groups | None:
 
 def _buckets(config: Config, train: Split) -> Buckets | None:
     """The lengths of training rows, if `data.buckets` asks for them. Raises `ConfigError` for wrong fields."""
-    section, origins = config.training.data.buckets, config.composition.document.origins
+    section, origins = config.training.data.buckets, config.origins
     if section is None or isinstance(train, RowStream):  # `as_trained` refuses iterable ones
         return None
     reporter = Reporter(origins)
@@ -190,7 +190,7 @@ def _at(config: Config, path: Keys) -> Iterator[None]:
     try:
         yield
     except ValueError as problem:
-        place = config.composition.document.origins.value(path)
+        place = config.origins.value(path)
         raise ConfigError(Diagnostic("FC0501", str(problem), place, dotted(path))) from None
     except ConfigError as error:
         raise ConfigError(*placed(error.diagnostics, config)) from None
@@ -213,7 +213,7 @@ def _made(
         args.setdefault("seed", config.training.seed)
     if FITTED in takes:
         args[FITTED] = fitted
-    origins = config.composition.document.origins
+    origins = config.origins
     place = origins.value((*path, "name")) if origins.root.at((*path, "name")) is not None else origins.key(path)
     making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
     try:
@@ -277,7 +277,7 @@ def placed(diagnostics: Iterable[Diagnostic], config: Config, base: Keys = ("dat
 
     `base` is where the data set is written; it takes the place of `data` in their paths.
     """
-    origins = config.composition.document.origins
+    origins = config.origins
     for one in diagnostics:
         path: Keys = _argument_of(one.place.file, config, base) or path_of(one.path)
         if path[0] == "data" and path[: len(base)] != base:

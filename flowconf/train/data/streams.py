@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import itertools
 import queue
-import random
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +23,7 @@ from flowconf.train.data.collate import Batch, Field, put_together
 from flowconf.train.data.row_errors import apart, refusal, worker_died
 from flowconf.train.data.slots import Slots
 from flowconf.train.runs.lock import release_locks
+from flowconf.train.seeds import all_undisturbed, seed_cpu
 from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
 
 Order = tuple[list[int], int, list[int] | None]
@@ -89,7 +88,7 @@ class RowStream:
     def passed(self, passes: Iterable[Pass]) -> Iterator[Batch]:
         """The batches of some passes. Seeds the global generators."""
         for epoch, seed, spans in passes:
-            reseed(seed)
+            seed_cpu(seed)
             set_epoch = getattr(self.dataset, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(epoch)
@@ -164,29 +163,9 @@ def seeded(seed: int) -> Iterator[None]:
 
     They are restored afterwards, except in a worker, where nothing else draws from them.
     """
-    numpy = sys.modules.get("numpy")
-    if get_worker_info() is not None:
-        reseed(seed)
+    with all_undisturbed(torch.device("cpu")) if get_worker_info() is None else nullcontext():
+        seed_cpu(seed)
         yield
-        return
-    python, torchs = random.getstate(), torch.get_rng_state()
-    numpys = numpy.random.get_state() if numpy is not None else None
-    reseed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        torch.set_rng_state(torchs)
-        if numpy is not None and numpys is not None:
-            numpy.random.set_state(numpys)
-
-
-def reseed(seed: int) -> None:
-    """Seed all global random number generators of the CPU."""
-    random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(seed % 2**32)
 
 
 class _Remote(Dataset[Sent]):

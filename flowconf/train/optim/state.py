@@ -27,15 +27,21 @@ def state_of(optimizer: optim.Optimizer, names: Mapping[nn.Parameter, str]) -> d
 
 
 def packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A value as plain data, with its tensors in `tensors`, by names that begin with `name`."""
+    """A value as JSON has it, with its tensors in `tensors`, by names that begin with `name`.
+
+    Raises `TypeError` for what is neither plain data nor a tensor.
+    """
     if isinstance(value, Tensor):
         tensors[name] = value
         return {TENSOR: name}
-    if isinstance(value, Mapping):
-        return {key: packed(one, f"{name}.{key}", tensors) for key, one in value.items()}
+    if value is None or isinstance(value, str | int | float):
+        return value
     if isinstance(value, list | tuple):
-        return [packed(one, f"{name}.{number}", tensors) for number, one in enumerate(value)]
-    return value
+        return [packed(one, f"{name}[{number}]", tensors) for number, one in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(key, str) and key != TENSOR for key in value):
+        return {key: packed(one, f"{name}.{key}", tensors) for key, one in value.items()}
+    what = "a mapping with keys that are no strings" if isinstance(value, Mapping) else f"`{type(value).__name__}`"
+    raise TypeError(f"`{name}` is {what}")
 
 
 def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:

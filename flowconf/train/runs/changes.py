@@ -41,7 +41,7 @@ def refuse_changes(run: Path, before: Config, after: Config) -> None:
         Diagnostic(
             "FC0702",
             f"`{dotted(keys)}` cannot be changed when resuming: {why}",
-            after.composition.document.origins.value(keys),
+            after.origins.value(keys),
             dotted(keys),
             advice=way_on(run),
         )

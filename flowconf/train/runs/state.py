@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import re
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
@@ -263,7 +264,7 @@ def _restore_optimizer(job: Job, saved: SavedOptimizer, tensors: Mapping[str, Te
 def _whole_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The state of a parameter: plain values, tensors, and containers of both."""
     inside = {key: unpacked(value, tensors) for key, value in plain.items()}
-    return inside | {key: tensor for key, tensor in tensors.items() if key.partition(".")[0] not in plain}
+    return inside | {key: tensor for key, tensor in tensors.items() if re.split(r"[.\[]", key)[0] not in plain}
 
 
 def _restore_scaler(job: Job, saved: dict[str, int | float] | None) -> list[str]:
