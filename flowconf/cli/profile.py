@@ -39,4 +39,4 @@ def profile(
         print(json_line(found))
         return
     print((folder / TABLE).read_text(encoding="utf-8"))
-    print(f"trace, numbers and drawing in {shown_path(str(folder))}")
+    print(f"trace, numbers and drawing in {shown_path(folder)}")

@@ -127,7 +127,7 @@ def advice_for(place: Place) -> str | None:
         folders = (start, project.parent)
         file = None if place.file is None else Path(os.path.realpath(place.file))
         if start == _trust.asked if file is None else any(file.is_relative_to(folder) for folder in folders):
-            return f"the project `{shown_path(str(project))}` registers modules that were not imported: {_way(project)}"
+            return f"the project `{shown_path(project)}` registers modules that were not imported: {_way(project)}"
     return None
 
 
@@ -170,7 +170,7 @@ def _withhold(start: Path, project: Path) -> Iterator[Diagnostic]:
 def _way(project: Path) -> str:
     if _trust.below is not None:
         return f"if you trust it, start the server with `flowconf lsp --trust {shlex.quote(str(project.parent))}`"
-    return f"if you trust it, add `--trust` (in Python `trust=True`), or `cd {shell_word(str(project.parent))}`"
+    return f"if you trust it, add `--trust` (in Python `trust=True`), or `cd {shell_word(project.parent)}`"
 
 
 def _import_listed(project: Path) -> None:

@@ -59,15 +59,15 @@ def read_from(folder: str) -> Iterator[None]:
         _reader.reset(before)
 
 
-def shell_word(file: str) -> str:
+def shell_word(file: str | os.PathLike[str]) -> str:
     """A path as `shown_path` shows it, quoted for a command that is copied into a shell."""
     shown = shown_path(file)
     return shlex.quote(f"./{shown}" if shown.startswith("-") else shown)
 
 
-def shown_path(file: str) -> str:
+def shown_path(file: str | os.PathLike[str]) -> str:
     """A path relative to the folder of the reader if it is below it, and unchanged otherwise."""
     if not Path(file).is_absolute():
-        return file
+        return os.fspath(file)
     relative = os.path.relpath(file, _reader.get())
-    return file if relative.startswith("..") else relative
+    return os.fspath(file) if relative.startswith("..") else relative

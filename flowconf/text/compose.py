@@ -234,7 +234,7 @@ class _Composer:
             message = f"there is no config group `{override.key}`"
             raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
         if self.adds_group(override):
-            folders = listing([shown_path(str(root)) for root in self.library.roots[:-1]])
+            folders = listing([shown_path(root) for root in self.library.roots[:-1]])
             close = nearest(override.key, self.library.groups())
             message = f"there is no config group `{override.key}`"
             missing = f"`{override.key}/{override.parsed.value()}.yaml` was searched for in {folders}"

@@ -156,7 +156,7 @@ def _runs(folder: Path, found: Examination) -> Facts:
     effective = os.access in os.supports_effective_ids
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK, effective_ids=effective)
     if not writable:
-        message = f"runs cannot be written: `{shown_path(str(there))}` is not a writable folder"
+        message = f"runs cannot be written: `{shown_path(there)}` is not a writable folder"
         found.missing(message, Place(str(there)), advice="set another folder with `trainer.runs=...`")
     return {"folder": str(runs), "writable": writable, "free": bytes_in_words(shutil.disk_usage(there).free)}
 

@@ -312,7 +312,7 @@ def refuse_data(job: Job, feed: Feed, loss: float) -> None:
 
 def advice_on_nan(run: Run) -> str:
     """Advice for values that are not finite."""
-    search = f"flowconf train --resume {shell_word(str(run.folder))} trainer.find_nan=true"
+    search = f"flowconf train --resume {shell_word(run.folder)} trainer.find_nan=true"
     return f"lower `optimizer.lr`, limit the gradient with `trainer.clip`; `{search}` tells where they come from"
 
 

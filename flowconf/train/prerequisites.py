@@ -84,7 +84,7 @@ class Wanted:
     @property
     def command(self) -> str:
         """The command that trains it."""
-        return f"flowconf train {shlex.join([shown_path(str(self.file)), *self.source[1]])}"
+        return f"flowconf train {shlex.join([shown_path(self.file), *self.source[1]])}"
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Prerequisites:
                 file, words = source = source_of(config)
                 wanted = self.reasons.get(source)
                 why = f": required by `{wanted.at}`, no finished run" if wanted else ""
-                lines.append(f"  {number}. {' '.join([shown_path(str(file)), *(words if wanted else ())])}{why}")
+                lines.append(f"  {number}. {' '.join([shown_path(file), *(words if wanted else ())])}{why}")
         return lines
 
 
@@ -124,7 +124,7 @@ class FinishedRun:
         """Which run it is, and a warning if it differs from the config."""
         newest = f", the newest of {self.runs} runs" if self.runs > 1 else ""
         line = f"weights of `{self.wanted.at}`: {described(self.run)}{newest}"
-        file = shown_path(str(self.wanted.file))
+        file = shown_path(self.wanted.file)
         if self.differences is None:
             return [line, f"  warning: `{file}` has errors now, so that run was not compared with it"]
         if not self.differences:
@@ -182,7 +182,7 @@ def _loaded(wanted: Wanted, load: Load) -> Config:
         with wanted.in_its_words():
             return load(wanted.source)
     except GraphAloneError:
-        message = f"expected a training config, but `{shown_path(str(wanted.file))}` is a graph"
+        message = f"expected a training config, but `{shown_path(wanted.file)}` is a graph"
         advice = "write a training config, with `model`, `data` and `loss`"
         raise ConfigError(Diagnostic("FC0301", message, wanted.place, wanted.at, advice=advice)) from None
 
@@ -192,7 +192,7 @@ def _composed(wanted: Wanted) -> Composition | None:
 
     Raises `ConfigError` for a key of `where` that it does not have (FC0102).
     """
-    file = shown_path(str(wanted.file))
+    file = shown_path(wanted.file)
     for (key, _), place in zip(wanted.where, wanted.places, strict=True):
         if not KEY.fullmatch(key) or key.split(".")[0] in ("hydra", "defaults"):
             raise _no_key(f"`{key}` is not a key of `{file}`", place, wanted, "write keys such as `trainer.epochs`")
@@ -238,7 +238,7 @@ def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
     try:
         references.find_path(references.Planned(plan), wanted.part.split("."))
     except references.NotFound as problem:
-        message = f"the path `{wanted.part}` does not exist in the graph of `{shown_path(str(wanted.file))}`"
+        message = f"the path `{wanted.part}` does not exist in the graph of `{shown_path(wanted.file)}`"
         advice = problem.advice_for(wanted.part) or problem.message
         raise ConfigError(Diagnostic("FC0302", message, wanted.part_place, wanted.at, advice=advice)) from None
 
@@ -251,7 +251,7 @@ def _check_kept(wanted: Wanted, source: Config) -> None:
     is_over = trainer.steps is not None and wanted.step is not None and wanted.step > trainer.steps
     if wanted.step is None or ((is_kept or keep.best is not None) and not is_over):
         return
-    file = shown_path(str(wanted.file))
+    file = shown_path(wanted.file)
     message = f"a run of `{file}` keeps no weights of step {wanted.step:,}"
     why = f"it ends after step {trainer.steps:,}" if is_over else f"set `trainer.keep.every` in `{file}`"
     raise ConfigError(Diagnostic("FC0301", message, wanted.step_place, wanted.at, advice=why))
@@ -259,12 +259,12 @@ def _check_kept(wanted: Wanted, source: Config) -> None:
 
 def _circle(links: list[Wanted], start: Path) -> ConfigError:
     links = links[next(number for number, link in enumerate(links) if link.asker == start) :]
-    names = " requires ".join(f"`{shown_path(str(link.asker))}`" for link in links)
-    message = f"circular dependency of stages: {names} requires `{shown_path(str(start))}`"
+    names = " requires ".join(f"`{shown_path(link.asker)}`" for link in links)
+    message = f"circular dependency of stages: {names} requires `{shown_path(start)}`"
     if len(links) == 1:
-        message = f"the stage `{shown_path(str(start))}` depends on itself"
+        message = f"the stage `{shown_path(start)}` depends on itself"
     labels = tuple(
-        Label(f"`{shown_path(str(link.asker))}` loads weights from `{shown_path(str(link.file))}`", link.place)
+        Label(f"`{shown_path(link.asker)}` loads weights from `{shown_path(link.file)}`", link.place)
         for link in links[:-1]
     )
     last = links[-1]

@@ -34,7 +34,7 @@ def sets_of(found: object, at: str | None, file: Path, place: Place) -> TensorSe
     """The named tensors in what a file holds; `at` chooses among several sets. Raises `ConfigError`."""
     sets = dict(_sets(found, "", DEEPEST))
     if not sets:
-        raise ConfigError(Diagnostic("FC0301", f"`{shown_path(str(file))}` has no named tensors", place))
+        raise ConfigError(Diagnostic("FC0301", f"`{shown_path(file)}` has no named tensors", place))
     main = next((path for path in ("", *MAIN) if path in sets), next(iter(sets)) if len(sets) == 1 else None)
     asked = next((path for path in sets if path and f"{at or ''}.".startswith(f"{path}.")), None)
     has_own = main is not None and any(name.startswith(f"{at}.") for name in sets[main])
@@ -42,7 +42,7 @@ def sets_of(found: object, at: str | None, file: Path, place: Place) -> TensorSe
         chosen = {f"{asked}.{name}": tensor for name, tensor in sets[asked].items()}
         return TensorSets(chosen, {path: sets[path] for path in sets if path != asked})
     if main is None:
-        message = f"`{shown_path(str(file))}` has several sets of tensors: {listing(list(sets))}"
+        message = f"`{shown_path(file)}` has several sets of tensors: {listing(list(sets))}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=f"choose one, as in `at: {next(iter(sets))}`"))
     return TensorSets(sets[main], {path: sets[path] for path in sets if path != main})
 
@@ -63,7 +63,7 @@ def shards_of(file: Path, place: Place) -> dict[str, Path]:
     """Tensor -> the file beside an index that has it. Raises `ConfigError` for an index that is none."""
 
     def wrong(why: str) -> ConfigError:
-        return ConfigError(Diagnostic("FC0301", f"`{shown_path(str(file))}` is not an index of weights: {why}", place))
+        return ConfigError(Diagnostic("FC0301", f"`{shown_path(file)}` is not an index of weights: {why}", place))
 
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))

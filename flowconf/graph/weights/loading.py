@@ -234,7 +234,7 @@ def _check_digest(file: Path, request: Request) -> None:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     if digest != request.sha256:
-        message = f"`{shown_path(str(file))}` has the SHA-256 digest {digest}, not {request.sha256}"
+        message = f"`{shown_path(file)}` has the SHA-256 digest {digest}, not {request.sha256}"
         place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
         raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
 

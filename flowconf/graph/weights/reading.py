@@ -82,7 +82,7 @@ def _opened_shards(file: Path, place: Place, device: str) -> Iterator[TensorFile
         shards = {shard: stack.enter_context(opened(shard, place, device)) for shard in dict.fromkeys(of.values())}
         for name, shard in of.items():
             if name not in shards[shard].names:
-                message = f"`{name}` is not in `{shown_path(str(shard))}`, but its index says so"
+                message = f"`{name}` is not in `{shown_path(shard)}`, but its index says so"
                 raise ConfigError(Diagnostic("FC0301", message, place))
         yield TensorFile(list(of), {}, lambda name: shards[of[name]].shape_of(name), lambda n: shards[of[n]].read(n))
 
@@ -96,7 +96,7 @@ def check_whole(file: Path, place: Place) -> None:
 
 def broken(file: Path, place: Place, why: str) -> ConfigError:
     """The error for a corrupt file."""
-    message = f"`{shown_path(str(file))}` cannot be used: {why}"
+    message = f"`{shown_path(file)}` cannot be used: {why}"
     return ConfigError(Diagnostic("FC0306", message, place))
 
 
@@ -129,5 +129,5 @@ def unreadable(file: Path, place: Place, problem: Exception) -> ConfigError:
     if isinstance(problem, KeyError):  # an opcode that torch does not know
         why = "it is not a file of `torch.save`"
     why = why or (words.strip().splitlines() or [type(problem).__name__])[0][:200]
-    message = f"`{shown_path(str(file))}` cannot be read as weights: {why}"
+    message = f"`{shown_path(file)}` cannot be read as weights: {why}"
     return ConfigError(Diagnostic("FC0301", message, place, advice=advice))

@@ -89,7 +89,7 @@ def find_run_folder(path: str | Path) -> Path:
     advice = f"write `{close}`" if close else "a run folder is named `runs/CONFIG/DATE_TIME` and contains `run.json`"
     if folder.is_file():
         advice = f"write a run folder: `flowconf train` creates those of a config in `runs/{folder.stem}`"
-    message = f"`{shown_path(str(folder))}` is not a run folder"
+    message = f"`{shown_path(folder)}` is not a run folder"
     raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), advice=advice))
 
 
@@ -113,7 +113,7 @@ def known_record(run: Path) -> dict[str, Any]:
     found, wrong = read_record(file)
     wrong = wrong or lacks(found)
     if wrong:
-        message = f"the record `{shown_path(str(file))}` of the run cannot be read: {wrong}"
+        message = f"the record `{shown_path(file)}` of the run cannot be read: {wrong}"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(file))))
     return found
 
@@ -155,7 +155,7 @@ def weights_of(run: Path, which: Which = "best", place: Place | None = None) -> 
     if not file.is_file():
         kept = listing(list(map(str, kept_steps(run))))
         advice = f"it has kept those of the steps {kept}" if kept else "`trainer.keep` keeps weights during a run"
-        message = f"the run {shown_path(str(run))} has not kept the weights of step {which:,}"
+        message = f"the run {shown_path(run)} has not kept the weights of step {which:,}"
         raise ConfigError(Diagnostic("FC0301", message, place or Place(str(file)), advice=advice))
     return file
 
@@ -180,7 +180,7 @@ def locate(checkpoint: Checkpoint, runs: str | Path, download: bool = False) -> 
     place = dict(checkpoint.places)["step"]
     run = newest_run(found) if found.is_dir() else None
     if run is None:
-        message = f"`step` applies only to a run, and `{shown_path(str(found))}` is none"
+        message = f"`step` applies only to a run, and `{shown_path(found)}` is none"
         raise ConfigError(Diagnostic("FC0301", message, place, advice="remove it, or write the folder of a run"))
     return weights_of(run, checkpoint.step, place)
 
@@ -226,7 +226,7 @@ def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
         words = [word_of(key, value) for key, value in checkpoint.where]
         asked = f" with `{' '.join(words)}`" if words else ""
         message = f"`{checkpoint.config}` has no finished run{asked} in `{runs}`"
-        advice = f"run `flowconf train {shlex.join([shown_path(str(config)), *words])}` first"
+        advice = f"run `flowconf train {shlex.join([shown_path(config), *words])}` first"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return run
 
@@ -238,7 +238,7 @@ def _nearest_config(file: Path, written: str) -> Advice:
     close = nearest(file.stem, others)
     if close is not None:
         return Suggestion(posixpath.join(posixpath.dirname(written), others[close]), instead_of=written)
-    return f"searched at {shown_path(str(file))}"
+    return f"searched at {shown_path(file)}"
 
 
 def weights_file(path: str | Path, place: Place) -> Path:
@@ -251,14 +251,14 @@ def weights_file(path: str | Path, place: Place) -> Path:
         run = newest_run(found)
         found = best_checkpoint(run) if run is not None else _in_folder(found)
     if found.exists() and not found.is_file() and not found.is_dir():
-        message = f"the checkpoint `{shown_path(str(path))}` is not a regular file"
+        message = f"the checkpoint `{shown_path(path)}` is not a regular file"
         raise ConfigError(Diagnostic("FC0301", message, place))
     if not found.is_file():
         what = "has no weights" if found != Path(path) else "does not exist"
-        message = f"the checkpoint `{shown_path(str(path))}` {what}"
+        message = f"the checkpoint `{shown_path(path)}` {what}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=_neighbour(Path(path), place)))
     if not found.name.endswith(ENDINGS):
-        message = f"`{shown_path(str(path))}` is not a weights file"
+        message = f"`{shown_path(path)}` is not a weights file"
         advice = f"weights files end in {listing(ENDINGS)}"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return found

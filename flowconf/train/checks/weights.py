@@ -50,7 +50,7 @@ def check_weights(config: Config | None, plan: GraphPlan, inference: Inference, 
 
 def check_run_weights(file: Path, plan: GraphPlan, inference: Inference, reporter: Reporter) -> None:
     """Report what prevents loading the weights of a run into the graph of its config, at the step concerned."""
-    advice = f"weights with other sizes begin a new run: `init_from={shown_path(str(file))}` loads those that fit"
+    advice = f"weights with other sizes begin a new run: `init_from={shown_path(file)}` loads those that fit"
     for found in fits(plan, inference, [("", Request(str(file)))]):
         step = plan.step_at(found.path)
         place = step.body_place if step is not None and found.place == NOWHERE else found.place

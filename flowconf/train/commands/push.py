@@ -32,7 +32,7 @@ def push(run: Path, repo: str, *, private: bool = False, dry_run: Path | None = 
         raise ConfigError(Diagnostic("FC0123", message, place, advice="write it as `organisation/model`"))
     if dry_run is not None:
         if dry_run.exists() and (not dry_run.is_dir() or any(dry_run.iterdir())):
-            message = f"`{shown_path(str(dry_run))}` exists"
+            message = f"`{shown_path(dry_run)}` exists"
             raise MachineError(Diagnostic("FC0602", message, advice="choose another folder"))
         _write(run, repo, dry_run)
         return str(dry_run)
@@ -45,7 +45,7 @@ def push(run: Path, repo: str, *, private: bool = False, dry_run: Path | None = 
 def _write(run: Path, repo: str, folder: Path) -> None:
     weights, card = weights_of(run), card_of(run, repo)
     if not weights.is_file():
-        message = f"the run {shown_path(str(run))} has no weights"
+        message = f"the run {shown_path(run)} has no weights"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(run))))
     check_whole(weights, Place(str(weights)))
     folder.mkdir(parents=True, exist_ok=True)

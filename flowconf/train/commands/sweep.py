@@ -99,7 +99,7 @@ def _sweep(asked: Asked, folder: Path, verbose: bool) -> None:
         for line in table(begun, planned) if begun else []:
             screen.say(line)
         if len(begun) < len(planned) or any(run.status == INTERRUPTED for run in begun):
-            screen.say(f"to resume the sweep: flowconf train --resume {shell_word(str(folder))}")
+            screen.say(f"to resume the sweep: flowconf train --resume {shell_word(folder)}")
     if any(run.status == INTERRUPTED for run in begun):
         raise KeyboardInterrupt
     failed = [" ".join(run.overrides) for run in begun if run.status == FAILED]

@@ -147,7 +147,7 @@ def resume(
     saved = last_checkpoint(run_folder)
     walk = walk_run(run_folder, overrides, saved).to(road.BEFORE_TORCH)
     if known.get("status") == "finished" and not overrides:
-        message = f"the run {shown_path(str(run_folder))} is finished"
+        message = f"the run {shown_path(run_folder)} is finished"
         advice = "to train longer, increase `trainer.epochs=...`"
         raise RunError(Diagnostic("FC0702", message, Place(str(run_folder)), advice=advice))
     if saved is not None:
@@ -302,14 +302,14 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
         if run is not None and (interrupted or others):
             launch.note_end(launch.INTERRUPTED)
             _end(run, "interrupted", screen)
-            screen.say(f"interrupted; to resume: flowconf train --resume {shell_word(str(run.folder))}")
+            screen.say(f"interrupted; to resume: flowconf train --resume {shell_word(run.folder)}")
             raise KeyboardInterrupt from problem
         failure.add_notes(problem, job)
         if run is not None:
             _end(run, "failed", screen)
         failure.explain(problem, job)
         raise
-    screen.say(f"run folder {shown_path(str(run.folder))}")
+    screen.say(f"run folder {shown_path(run.folder)}")
     return run
 
 
@@ -332,7 +332,7 @@ def _end(run: Run, status: str, screen: Screen) -> None:
 
 def _announce(job: Job, run: Run, screen: Screen) -> None:
     """Print the header of the run."""
-    screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(str(run.folder))}")
+    screen.say(f"\n{shown_path(run.record['config'])}  ->  {shown_path(run.folder)}")
     for line in header(job, screen.verbose):
         screen.say(line)
     if job.config.training.trainer.compile:

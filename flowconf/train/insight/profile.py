@@ -107,7 +107,7 @@ class Profiler:
         report = measured(label, events or (), self._path_of, self.on_device, self.flops)
         leave(report, self.job, self.folder)
         self.say(report.table())
-        self.say(f"profile of {report.steps} steps in {shown_path(str(self.folder))}")
+        self.say(f"profile of {report.steps} steps in {shown_path(self.folder)}")
 
     def _path_of(self, node: int) -> str:
         return next((path for trail in self.trails if (path := trail.of_node(node))), "")

@@ -105,4 +105,4 @@ class TrainedRun:
         settings = [("status", str(record.get("status", ""))), ("config", shown_path(str(record["config"])))]
         settings += [("overrides", " ".join(record["overrides"]))] if record.get("overrides") else []
         numbers = [(name, number(value)) for name, value in self.metrics.items()]
-        return html_table(shown_path(str(self.folder)), ("run", ""), [*settings, *numbers])
+        return html_table(shown_path(self.folder), ("run", ""), [*settings, *numbers])

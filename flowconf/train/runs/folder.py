@@ -271,7 +271,7 @@ class Run:
             there = None
         mine = os.fstat(self._lines.fileno())
         if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
-            message = f"the run folder {shown_path(str(self.folder))} was moved or deleted during the run"
+            message = f"the run folder {shown_path(self.folder)} was moved or deleted during the run"
             advice = "if it was moved, resume from its last checkpoint: flowconf train --resume FOLDER"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice))
 
@@ -283,7 +283,7 @@ class Run:
         except OSError as problem:
             message = f"cannot write into the run folder: {why_not(problem)}"
             full = problem.errno in (errno.ENOSPC, errno.EDQUOT)
-            command = f"flowconf train --resume {shell_word(str(self.folder))}"
+            command = f"flowconf train --resume {shell_word(self.folder)}"
             advice = f"{'free some space' if full else 'make the folder writable'}; to resume: {command}"
             raise RunError(Diagnostic("FC0702", message, Place(str(self.folder)), advice=advice)) from problem
 

@@ -164,7 +164,7 @@ def table(group: RunGroup) -> str:
     """The runs of a config as aligned columns."""
     keys = list(dict.fromkeys(key for run in group.runs for key in run.differs))
     metrics = list(dict.fromkeys(name for run in group.runs for name in run.metrics))
-    title = f"{printable(shown_path(group.config))}  ({shown_path(str(group.runs[0].folder.parent))})"
+    title = f"{printable(shown_path(group.config))}  ({shown_path(group.runs[0].folder.parent)})"
     if group.runs[0].averaged:
         means = [[str(len(run.averaged)), *_settings(run, keys), *_values(run, metrics)] for run in group.runs]
         return "\n".join([title, *aligned([["runs", *keys, *metrics], *means])])

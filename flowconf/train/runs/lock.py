@@ -97,5 +97,5 @@ def _locks_alone(lines: TextIO) -> bool:
 
 
 def _held(folder: Path) -> RunError:
-    message = f"the run {shown_path(str(folder))} is still running in another process"
+    message = f"the run {shown_path(folder)} is still running in another process"
     return RunError(Diagnostic("FC0702", message, Place(str(folder))))

@@ -48,7 +48,7 @@ def way_on(run: Path, refused: Path | None = None) -> str:
             if file == refused:
                 continue
             check_whole(file, Place(str(file)))
-            source = shlex.quote(f"init_from={shown_path(str(file))}")
+            source = shlex.quote(f"init_from={shown_path(file)}")
             return f"to start a new run from its {whose} weights: `{command} {source}`"
     return f"to start over: `{command}`"
 

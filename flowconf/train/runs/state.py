@@ -160,7 +160,7 @@ def not_saved(file: Path, step: int, problem: OSError) -> RunError:
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
     first = "make room" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "let it be written"
     then = "start again" if before is None else f"go on from step {before:,}"
-    advice = f"{first}, then {then}: flowconf train --resume {shell_word(str(file.parents[1]))}"
+    advice = f"{first}, then {then}: flowconf train --resume {shell_word(file.parents[1])}"
     return RunError(Diagnostic("FC0702", message, Place(str(last)), advice=advice))
 
 

@@ -65,7 +65,7 @@ def asked_for(sweep: Path) -> Asked:
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a text is expected")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
-        message = f"the record `{shown_path(str(file))}` of the sweep cannot be read"
+        message = f"the record `{shown_path(file)}` of the sweep cannot be read"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(file)))) from problem
     return Asked(found["config"], tuple(found["overrides"]), found["folder"])
 
@@ -77,7 +77,7 @@ def alone(sweep: Path) -> Iterator[None]:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            message = f"the sweep {shown_path(str(sweep))} is still running in another process"
+            message = f"the sweep {shown_path(sweep)} is still running in another process"
             raise RunError(Diagnostic("FC0702", message, Place(str(sweep)))) from None
         yield
 
@@ -140,7 +140,7 @@ def read_runs(sweep: Path) -> list[SweepRun]:
     except FileNotFoundError:
         return []
     except OSError as problem:
-        message = f"the runs of the sweep in `{shown_path(str(file))}` cannot be read: {why_not(problem)}"
+        message = f"the runs of the sweep in `{shown_path(file)}` cannot be read: {why_not(problem)}"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(file)))) from None
     last = {run.number: run for run in map(_run, lines) if run is not None}
     for run in last.values():
