@@ -207,7 +207,7 @@ def members(folder):
 def assert_ended(process, folder, code=130):
     said, _ = process.communicate(timeout=120)
     assert process.returncode == code, said
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while members(folder) and time.monotonic() < end:
         time.sleep(0.1)
     assert members(folder) == {}

@@ -178,7 +178,7 @@ def test_a_copy_is_gone_once_it_is_written(folder, monkeypatch):
     taken, alive = loop.whole_state, []
 
     def watched(*args):
-        late = time.monotonic() + 10  # the thread may hold its copy for a moment after it says that it is done
+        late = time.monotonic() + 60  # the thread may hold its copy for a moment after it says that it is done
         while any(reference() is not None for reference in references) and time.monotonic() < late:
             gc.collect()
         alive.append(sum(reference() is not None for reference in references))

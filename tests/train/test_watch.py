@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Thread
@@ -210,15 +211,13 @@ def server(tmp_path_factory):
 
 
 def ask(server, path: str, method: str = "GET", **headers: str):
-    connection = HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.putrequest(method, path, skip_host="Host" in headers)
-    for name, value in headers.items():
-        connection.putheader(name.replace("_", "-"), value)
-    connection.endheaders()
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    return answer, body
+    with closing(HTTPConnection("127.0.0.1", server.server_port, timeout=120)) as connection:
+        connection.putrequest(method, path, skip_host="Host" in headers)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        connection.endheaders()
+        answer = connection.getresponse()
+        return answer, answer.read()
 
 
 def test_it_listens_on_this_machine_only(server):
@@ -317,10 +316,9 @@ def test_ctrl_c_ends_it(root):
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         address = process.stdout.readline().split()[0]
         port = int(address.split(":")[2].split("/")[0])
-        connection = HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("GET", "/")
-        assert connection.getresponse().status == 404
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
-        connection.close()
+        with closing(HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+            connection.request("GET", "/")
+            assert connection.getresponse().status == 404
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
