@@ -7,17 +7,13 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from flowconf.language.section import Section
-from flowconf.language.value_types import Finite, Fraction
+from flowconf.language.points import LengthOfPart, PartOfRun, Point, RunLength
+from flowconf.language.section import Choice, Section
+from flowconf.language.value_types import Finite
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
-
-
-def number_or_mapping(value: object) -> str:
-    """The tag of a number, or of a mapping instead of one."""
-    return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
 
 
 class Ramp(Section):
@@ -27,10 +23,10 @@ class Ramp(Section):
     """The value before the part."""
     to: Finite
     """The value after the part."""
-    after: Fraction = 0.0
-    """The beginning of the part, as a fraction of the run's steps."""
-    over: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The length of the part, as a fraction of the run's steps."""
+    after: PartOfRun = 0.0
+    """The beginning of the part: a fraction of the run's steps, `{step: 1000}` or `{epoch: 3}`."""
+    over: LengthOfPart = 1.0
+    """The length of the part: a fraction of the run's steps, `{step: 1000}` or `{epoch: 3}`."""
 
 
 class Stairs(Section):
@@ -38,12 +34,12 @@ class Stairs(Section):
 
     values: Annotated[list[Finite], Field(min_length=1)]
     """The values in order: one more than the jumps."""
-    at: list[Fraction]
-    """The jumps, as fractions of the run's steps, in ascending order."""
+    at: list[PartOfRun]
+    """The jumps in ascending order: fractions of the run's steps, `{step: 1000}` or `{epoch: 3}`."""
 
 
-class Changing(Section):
-    """A number that changes over the run. Exactly one key is set."""
+class Changing(Choice):
+    """A number that changes over the run."""
 
     linear: Ramp | None = None
     """Linear, such as `{linear: {from: 0, to: 1, over: 0.5}}`."""
@@ -53,40 +49,62 @@ class Changing(Section):
     """Piecewise constant, such as `{steps: {values: [1, 0.1], at: [0.75]}}`."""
 
 
-def value_at(number: float | Changing, progress: float) -> float:
-    """The value at a progress of the run (0: the first step, 1: the end), such as 0.5 in the middle of 0 to 1."""
+def value_at(number: float | Changing, step: int, length: RunLength) -> float:
+    """The value in a step of a run (0: the first one), such as 0.5 in the middle of 0 to 1."""
     if not isinstance(number, Changing):
         return number
+    progress = step / length.steps
     if number.steps is not None:
-        return number.steps.values[sum(progress >= edge for edge in number.steps.at)]
-    ramp = number.linear or number.cosine
-    assert isinstance(ramp, Ramp)
-    done = min(max((progress - ramp.after) / ramp.over, 0.0), 1.0)
+        return number.steps.values[sum(progress >= length.progress_at(jump) for jump in number.steps.at)]
+    ramp = _ramp(number)
+    done = min(max((progress - length.progress_at(ramp.after)) / length.progress_at(ramp.over), 0.0), 1.0)
     if number.cosine is not None:
         done = 0.5 - 0.5 * math.cos(math.pi * done)
     return ramp.start + (ramp.to - ramp.start) * done
 
 
+def first_value(number: float | Changing) -> float:
+    """The value before it changes."""
+    if not isinstance(number, Changing):
+        return number
+    return number.steps.values[0] if number.steps is not None else _ramp(number).start
+
+
+def last_value(number: float | Changing) -> float:
+    """The value after the last change, which a run may end before."""
+    if not isinstance(number, Changing):
+        return number
+    return number.steps.values[-1] if number.steps is not None else _ramp(number).to
+
+
+def _ramp(number: Changing) -> Ramp:
+    ramp = number.linear or number.cosine
+    assert ramp is not None
+    return ramp
+
+
 def in_words(number: float | Changing) -> str:
     """The value, or the first and the last one, such as `0.996 to 1`."""
-    first, last = (f"{value_at(number, progress):g}" for progress in (0.0, 1.0))
+    first, last = f"{first_value(number):g}", f"{last_value(number):g}"
     return first if first == last else f"{first} to {last}"
 
 
 def check(number: float | Changing, where: Path, reporter: Reporter) -> None:
-    """Report a number that changes in no way or in several, or by jumps that do not fit its values."""
-    if not isinstance(number, Changing):
+    """Report jumps that do not fit the values of a number."""
+    if not isinstance(number, Changing) or number.steps is None:
         return
-    key = only_key(number, where, reporter)
-    if key == "steps" and number.steps is not None:
-        stairs, at = number.steps, (*where, "steps")
-        if len(stairs.values) != len(stairs.at) + 1:
-            count = len(stairs.values)
-            message = f"`at` must have one entry fewer than `values` ({count}), got {len(stairs.at)}"
-            reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
-        elif any(first >= second for first, second in pairwise(stairs.at)):
-            message = f"the jumps must be in ascending order, got {stairs.at}"
-            reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
+    stairs, at = number.steps, (*where, "steps")
+    units = list(dict.fromkeys(jump.key if isinstance(jump, Point) else "fraction" for jump in stairs.at))
+    jumps = [jump.number if isinstance(jump, Point) else jump for jump in stairs.at]
+    message = ""
+    if len(stairs.values) != len(jumps) + 1:
+        message = f"`at` must have one entry fewer than `values` ({len(stairs.values)}), got {len(jumps)}"
+    elif len(units) > 1:
+        message = f"the jumps must have the same unit, got `{units[0]}` and `{units[1]}`"
+    elif any(first >= second for first, second in pairwise(jumps)):
+        message = f"the jumps must be in ascending order, got {jumps}"
+    if message:
+        reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
 
 
 def check_fractions(number: float | Changing, where: Path, reporter: Reporter) -> None:
@@ -104,17 +122,3 @@ def _values(number: Changing, where: Path) -> Iterator[tuple[Path, float]]:
             yield (*where, key, "to"), ramp.to
     for position, value in enumerate(number.steps.values if number.steps is not None else ()):
         yield (*where, "steps", "values", position), value
-
-
-def only_key(section: BaseModel, where: Path, reporter: Reporter) -> str | None:
-    """The only key that is set; reports none and several."""
-    keys = [name for name in type(section).model_fields if getattr(section, name) is not None]
-    if len(keys) == 1:
-        return keys[0]
-    names = ", ".join(f"`{name}`" for name in type(section).model_fields)
-    found = " and ".join(f"`{name}`" for name in keys) or "none"
-    message = f"expected exactly one of {names}, got {found}"
-    place = reporter.key((*where, keys[1])) if keys else reporter.value(where)
-    advice = f"keep one of {found}" if keys else None
-    reporter.error("FC0122", message, place, at=where, advice=advice)
-    return None

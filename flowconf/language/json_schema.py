@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from flowconf.language import changing, config, registry, schema, training, weight_source
+from flowconf.language import changing, config, points, registry, schema, training, weight_source
 from flowconf.language.config import ConfigDocument
 from flowconf.language.schema import GraphDocument
 from flowconf.language.section import Section
@@ -153,7 +153,7 @@ def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:
 def _texts() -> dict[tuple[str, str], str]:
     """Model and field -> the docstring of the field, from source; too slow to read for every config."""
     found = {}
-    for module in (changing, config, schema, training, weight_source):
+    for module in (changing, config, points, schema, training, weight_source):
         for model in ast.parse(inspect.getsource(module)).body:
             if not isinstance(model, ast.ClassDef):
                 continue

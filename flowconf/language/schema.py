@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.changing import Changing, number_or_mapping
+from flowconf.language.changing import Changing
+from flowconf.language.points import number_or_mapping
 from flowconf.language.section import Section
 from flowconf.language.training import REMOVABLE, OpenSection, named_in, without_removed
 from flowconf.language.value_types import Identifier, InWords, Reference

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.changing import Changing, number_or_mapping
+from flowconf.language.changing import Changing
+from flowconf.language.points import Every, Point, Steps, number_or_mapping
 from flowconf.language.section import Section
-from flowconf.language.value_types import Count, Factor, Finite, Fraction, Identifier, InWords, Positive, Reference
+from flowconf.language.value_types import Count, Factor, Finite, Identifier, InWords, Positive, Reference
 from flowconf.language.weight_source import CheckpointKey
 
 
@@ -249,19 +250,8 @@ class Convergence(Section):
     """The maximum difference of the largest and smallest value in the window, as a fraction of their mean."""
 
 
-class Point(Section):
-    """A point of a run. Exactly one key is set."""
-
-    epoch: Factor | None = None
-    """After this number of epochs from the start of the run."""
-    step: Count | None = None
-    """After this number of steps from the start of the run."""
-    fraction: Fraction | None = None
-    """After this fraction of the run's steps."""
-
-
 class Condition(Point):
-    """A point of a run, or a trend of a value. Exactly one key is set."""
+    """A point of a run, or a trend of a value."""
 
     stalled: Trend | None = None
     """When the last epochs did not improve on the best value before them."""
@@ -269,6 +259,11 @@ class Condition(Point):
     """When the last epochs improved on the best value before them."""
     converged: Convergence | None = None
     """When the value has hardly changed in the last epochs."""
+
+    @property
+    def trend(self) -> Trend | Convergence | None:
+        """The trend, if it is one."""
+        return self.stalled or self.improving or self.converged
 
 
 class PhaseSection(Section):
@@ -316,8 +311,9 @@ class ScheduleSection(OpenSection):
 
     name: Annotated[str, named_in("schedules")] = "constant"
     """The registered name of the schedule, such as `cosine`."""
-    warmup: Count = 0
-    """Steps in which the factor first increases linearly to 1; the schedule spans the remaining steps."""
+    warmup: Steps = 0
+    """The beginning, in which the factor increases linearly to 1: a number of steps, `{epoch: 2}` or
+    `{fraction: 0.05}`. The schedule spans the remaining steps."""
     until: Point | None = None
     """The end, after which the next schedule of a list begins; null: the end of the run."""
 
@@ -382,8 +378,8 @@ class CallbackSection(OpenSection):
 
     name: Annotated[str, named_in("callbacks")]
     """The registered name of the callback."""
-    every: Positive = 1
-    """Steps between its calls of `step` and `values`."""
+    every: Every = 1
+    """The time between its calls of `step` and `values`: a number of steps, `{epoch: 1}` or `{fraction: 0.1}`."""
     read: References | None = None
     """A reference or a list of references, which `values` gets: a step, a tag, a path of any depth, or a field of the
     batch."""
@@ -396,8 +392,8 @@ class KeepSection(Section):
 
     best: Positive | None = None
     """The number of evaluations whose weights are kept: those with the best values of `trainer.best`."""
-    every: Positive | None = None
-    """Steps between weights that are kept."""
+    every: Every | None = None
+    """The time between weights that are kept: a number of steps, `{epoch: 1}` or `{fraction: 0.1}`."""
 
 
 LATEST = "last"
@@ -407,8 +403,9 @@ LATEST = "last"
 class StatisticsSection(Section):
     """Norms and shares of zeros by path, which are computed in some steps and logged. They do not change training."""
 
-    every: Positive = 100
-    """Steps between the steps in which they are computed. Other steps have no overhead."""
+    every: Every = 100
+    """The time between the steps in which they are computed: a number of steps, `{epoch: 1}` or `{fraction: 0.1}`.
+    Other steps have no overhead."""
     of: Quantities = ["gradient", "weight", "update", "activation"]
     """What they are computed of: `gradient` (before clipping), `weight`, `update` (what the optimizer adds in the step)
     of each parameter, and `activation`, the output of each module in evaluation mode."""
@@ -471,14 +468,17 @@ class TrainerSection(Section):
     is warmed up: at most `(1 + step) / (10 + step)`."""
     patience: Positive | None = None
     """End the run after this number of evaluations without improvement; null: never."""
-    evaluate_every: Count = 0
-    """Steps between evaluations of the validation split, which also happen at the end; 0: once per epoch."""
-    checkpoint_every: Count = 0
-    """Steps between saves of the last weights, which also happen at the end; 0: at every evaluation."""
+    evaluate_every: Steps = 0
+    """The time between evaluations of the validation split, which also happen at the end: a number of steps,
+    `{epoch: 5}` or `{fraction: 0.1}`; 0: once per epoch."""
+    checkpoint_every: Steps = 0
+    """The time between saves of the last weights, which also happen at the end: a number of steps, `{epoch: 5}` or
+    `{fraction: 0.1}`; 0: at every evaluation."""
     keep: KeepSection | None = None
     """Weights that are kept beside the best and the last ones, such as `{best: 3, every: 1000}`; null: none."""
-    log_every: Positive = 50
-    """Steps between reports of the training losses. In between, the losses stay on the device."""
+    log_every: Every = 50
+    """The time between reports of the training losses: a number of steps, `{epoch: 1}` or `{fraction: 0.01}`. In
+    between, the losses stay on the device."""
     best: str = "val/loss"
     """The value that selects the best weights: `val/loss`, `val/loss/TERM` or `val/METRIC`, or that of another set of
     `data.evaluate`, such as `NAME/METRIC`; `last`: those of the latest evaluation, whatever its values."""

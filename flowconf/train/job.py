@@ -13,8 +13,9 @@ from torch import Tensor, nn, optim
 
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.loading import WeightReport, texts_of
-from flowconf.language.changing import Changing, value_at
+from flowconf.language.changing import Changing, last_value, value_at
 from flowconf.language.config import Config
+from flowconf.language.points import RunLength
 from flowconf.language.training import TurnSection, Weight, listed
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.callbacks.watcher import Watchers
@@ -65,19 +66,17 @@ class Active:
     """Whether gradients are averaged over the team after the backward passes, not within them."""
 
     def __post_init__(self) -> None:
-        self._fixed = None if any(isinstance(weight, Changing) for weight in self.weights) else self._at(0.0)
+        changes = any(isinstance(weight, Changing) for weight in self.weights)
+        self._fixed = None if changes else [last_value(weight) for weight in self.weights]
 
     @property
     def counts(self) -> bool:
         """Whether parts of a batch count by the weights of their elements."""
         return any(kind != "rows" for kind in self.weighing)
 
-    def weights_at(self, progress: float) -> list[float]:
-        """The weight of each term at a progress of the run."""
-        return self._fixed or self._at(progress)
-
-    def _at(self, progress: float) -> list[float]:
-        return [value_at(weight, progress) for weight in self.weights]
+    def weights_at(self, step: int, length: RunLength) -> list[float]:
+        """The weight of each term in a step of a run."""
+        return self._fixed or [value_at(weight, step, length) for weight in self.weights]
 
 
 @dataclass
@@ -111,7 +110,7 @@ class Job:
     averages: Averages
     followers: Followers
     memory: RecurrentState
-    total_steps: int
+    length: RunLength
     reports: list[WeightReport]
     """Reports on the weights that were loaded into the graph."""
     fitted: Mapping[str, Any] | None = None
@@ -155,6 +154,11 @@ class Job:
     def watched(self) -> list[str]:
         """The splits and sets that are evaluated during the run."""
         return [name for name in self.held_out if name != "test"]
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the run."""
+        return self.length.steps
 
     @property
     def adds_up(self) -> bool:
@@ -258,14 +262,13 @@ class Job:
 
     def changing(self, step: int) -> dict[str, float]:
         """Numbers in a step that change during the run: weights of terms (`weight/TERM`), decays (`decay/MEMBER`)."""
-        progress = step / self.total_steps
         weights = {
-            f"weight/{term.name}": value_at(weight, progress)
+            f"weight/{term.name}": value_at(weight, step, self.length)
             for active in self.round
             for term, weight in zip(active.terms, active.weights, strict=True)
             if isinstance(weight, Changing)
         }
-        return weights | {f"decay/{path}": decay for path, decay in self.followers.changing(progress).items()}
+        return weights | {f"decay/{path}": decay for path, decay in self.followers.changing(step, self.length).items()}
 
     def optimizer_name(self, parameter: str) -> str:
         """The registered name of the optimizer of a trained parameter."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
+from flowconf.language.points import Point
 from flowconf.language.training import evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shell_word
 from flowconf.train.data.feed import Feed, in_parts
@@ -49,6 +50,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     """
     trainer = job.config.training.trainer
     best, window = Best(job, run), Window()
+    logs_every = job.length.steps_before(trainer.log_every)
     job.watchers.begin(run, partial(where, job))
     step = restore(job, run, screen, best, window)
     first, meter = step, ResourceMeter(job.device)
@@ -74,7 +76,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 step += 1
 
                 screen.step(step)
-                if step % trainer.log_every == 0 or step == job.total_steps:
+                if step % logs_every == 0 or step == job.total_steps:
                     log_losses(job, run, screen, step, window)
                 job.watchers.step(step)
                 better = False
@@ -157,7 +159,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
         optimizer.step(computed_again(job, rows, step, losses))
     job.watchers.updated(step + 1)
     job.averages.update(step, job.precision.skipped)
-    job.followers.update(step / job.total_steps, job.precision.skipped)
+    job.followers.update(step, job.length, job.precision.skipped)
     job.memory.cut()
     return losses
 
@@ -165,7 +167,7 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
 def gradients(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     """Forward and backward for one batch, in its parts; returns its loss and the terms of it."""
     active, trainer = job.active, job.config.training.trainer
-    weights = active.weights_at(step / job.total_steps)
+    weights = active.weights_at(step, job.length)
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
     counts = len(parts) > 1 and active.counts
@@ -352,9 +354,10 @@ def report(
     screen.say(f"{at}{shown({**(trained or {}), **headline(found)})}" + (f"  ({note})" if note else ""))
 
 
-def due(job: Job, every: int, step: int) -> bool:
-    """Whether something is due after this step: every `every` steps (0: every epoch), and at the end."""
-    at_edge = step % every == 0 if every else job.sampler.epoch_is_over
+def due(job: Job, every: int | Point, step: int) -> bool:
+    """Whether something is due after this step: each time `every` has passed (0: an epoch), and at the end."""
+    steps = job.length.steps_before(every)
+    at_edge = step % steps == 0 if steps else job.sampler.epoch_is_over
     return at_edge or step == job.total_steps
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from flowconf.graph import freezing
 from flowconf.graph.graph import Graph
+from flowconf.language.points import RunLength
 from flowconf.language.training import Condition, Convergence, PhaseSection, Trend, listed
 
 NEVER = math.inf
@@ -27,15 +28,13 @@ class Phases:
     def __init__(
         self,
         sections: Mapping[str, PhaseSection],
-        total_steps: int,
-        steps_per_epoch: int,
+        length: RunLength,
         sign: Callable[[Trend], int] = lambda trend: 1,
     ) -> None:
         """`sign` returns 1 for a trend of values of which the smaller ones are better, else -1."""
         self.sections = list(sections.values())
         self.names = list(sections)
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
+        self.length = length
         self.sign = sign
         self.number = -1
         self.ended = True
@@ -59,7 +58,7 @@ class Phases:
     def observe(self, step: int, found: Mapping[str, float]) -> None:
         """Add an evaluation after `step` steps."""
         if self._watched:
-            self.history.append((step / self.steps_per_epoch, {name: found[name] for name in self._watched}))
+            self.history.append((step / self.length.per_epoch, {name: found[name] for name in self._watched}))
             self.due = step
 
     def state(self) -> dict[str, Any]:
@@ -99,13 +98,7 @@ class Phases:
 
     def _step_of(self, condition: Condition) -> float:
         """The step at which a condition is met; infinite for a trend."""
-        if condition.step is not None:
-            return condition.step
-        if condition.epoch is not None:
-            return math.ceil(condition.epoch * self.steps_per_epoch)
-        if condition.fraction is not None:
-            return math.ceil(condition.fraction * self.total_steps)
-        return NEVER
+        return NEVER if condition.trend is not None else self.length.steps_before(condition)
 
     def _is_met(self, condition: Condition, step: int) -> bool:
         if condition.stalled is not None:
@@ -150,8 +143,7 @@ def _parted(points: Sequence[Evaluation], epochs: float) -> tuple[list[float], l
 
 def _trends(section: PhaseSection) -> list[Trend | Convergence]:
     conditions = [condition for condition in (section.when, section.until) if condition is not None]
-    found = [trend for each in conditions for trend in (each.stalled, each.improving, each.converged)]
-    return [trend for trend in found if trend is not None]
+    return [condition.trend for condition in conditions if condition.trend is not None]
 
 
 class Frozen:

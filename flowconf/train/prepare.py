@@ -23,6 +23,7 @@ from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.weights.loading import WeightReport, load_checkpoint
 from flowconf.graph.weights.sources import locate
 from flowconf.language.config import Config
+from flowconf.language.points import RunLength
 from flowconf.language.sections.checks import check_inputs, check_references
 from flowconf.language.sections.directions import direction, with_mode
 from flowconf.language.training import LossSection, TrainingConfig, Trend, schedules
@@ -87,10 +88,10 @@ def prepare(
     held_out = feeds(splits, config, team)
     feed = held_out.pop("train")
     sampler = sampler_of(config, feed, splits)
-    total = _total_steps(config, sampler)
+    length = RunLength(_total_steps(config, sampler), sampler.batches)
     if not isinstance(splits.train, RowStream):
-        check_last_batch(config, sampler, total)
-    _check_profile(config, total)
+        check_last_batch(config, sampler, length.steps)
+    _check_profile(config, length.steps)
     needed = [reference for term in terms for reference in term.references]
     watched = unique([*needed, *(reference for metric in metrics for reference in metric.references)])
     job = Job(
@@ -109,13 +110,13 @@ def prepare(
         groups=groups,
         optimizers=[optimizer for optimizer in optimizers if not needs_closure(optimizer)],
         repeating=[optimizer for optimizer in optimizers if needs_closure(optimizer)],
-        learning_rate=_learning_rate(config, groups, optimizers, total, sampler.batches),
-        phases=Phases(training.phases, total, sampler.batches, functools.partial(_sign, training)),
+        learning_rate=_learning_rate(config, groups, optimizers, length),
+        phases=Phases(training.phases, length, functools.partial(_sign, training)),
         frozen=frozen,
         averages=Averages(named, trainer.ema),
         followers=Followers(graph),
         memory=RecurrentState(graph),
-        total_steps=total,
+        length=length,
         reports=reports,
         fitted=splits.fitted,
         warnings=splits.warnings,
@@ -168,19 +169,19 @@ def _optimizers(config: Config, groups: list[Group]) -> list[optim.Optimizer]:
 
 
 def _learning_rate(
-    config: Config, groups: list[Group], optimizers: list[optim.Optimizer], total: int, steps_per_epoch: int
+    config: Config, groups: list[Group], optimizers: list[optim.Optimizer], length: RunLength
 ) -> LearningRate:
     """The learning rates of the groups: by their own schedules, or that of the config.
 
     Raises `ConfigError` for a schedule of a list that never begins.
     """
-    training = config.training
+    training, total = config.training, length.steps
     written = {None: training.schedule} | {
         selector: group.schedule for selector, group in training.optimizer.groups.items() if group.schedule is not None
     }
     numbers = {selector: number for number, selector in enumerate(written)}
     args_of = functools.partial(with_mode, training)
-    found = [Schedule(schedules(one), total, steps_per_epoch, args_of) for one in written.values()]
+    found = [Schedule(schedules(one), length, args_of) for one in written.values()]
     for selector, schedule in zip(written, found, strict=True):
         for number, stretch in enumerate(schedule.stretches):
             if stretch.begin >= min(stretch.end, total):

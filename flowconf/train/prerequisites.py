@@ -21,6 +21,7 @@ from flowconf.language import config as configs
 from flowconf.language import references
 from flowconf.language.config import Config, GraphAloneError
 from flowconf.language.plan import GraphPlan
+from flowconf.language.points import Point
 from flowconf.language.training import KeepSection
 from flowconf.language.values import ABSENT, same, value_of
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
@@ -247,9 +248,9 @@ def _check_kept(wanted: Wanted, source: Config) -> None:
     """Raise `ConfigError` if a run of a config will certainly not keep the weights of the requested step."""
     trainer = source.training.trainer
     keep = trainer.keep or KeepSection()
-    is_kept = keep.every is not None and wanted.step is not None and wanted.step % keep.every == 0
+    may_keep = isinstance(keep.every, Point) or (keep.every is not None and (wanted.step or 0) % keep.every == 0)
     is_over = trainer.steps is not None and wanted.step is not None and wanted.step > trainer.steps
-    if wanted.step is None or ((is_kept or keep.best is not None) and not is_over):
+    if wanted.step is None or ((may_keep or keep.best is not None) and not is_over):
         return
     file = shown_path(wanted.file)
     message = f"a run of `{file}` keeps no weights of step {wanted.step:,}"

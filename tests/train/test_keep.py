@@ -74,6 +74,18 @@ def test_the_best_ones_and_every_nth_are_kept_and_say_why(whole):
     }  # fmt: skip
 
 
+def test_times_in_epochs_and_fractions_are_those_in_steps(folder, whole):
+    given = [
+        "trainer.evaluate_every={fraction: 0.18}",
+        "trainer.keep.every={epoch: 0.6}",
+        "trainer.log_every={epoch: 1}",
+    ]
+    run = folder.train(*given, "trainer.checkpoint_every={step: 3}", text=TEXT)
+    assert best_steps(run, 2) == best_steps(whole, 2)
+    assert kept(run) == kept(whole)
+    assert {line["step"] for line in run.log if "train/loss" in line} == {8, 16}
+
+
 def test_training_is_the_same_without(folder, whole):
     without = folder.train(text=PLAIN)
     assert without.log == whole.log

@@ -15,6 +15,7 @@ from torch import nn
 
 import flowconf
 from flowconf.api import build
+from flowconf.language.points import RunLength
 from flowconf.language.training import GroupSection, ScheduleSection
 from flowconf.report import ConfigError, Diagnostic, PathError, Place
 from flowconf.train.optim import optimizers, schedules
@@ -52,6 +53,13 @@ def test_the_cosine_is_torchs():
         assert optimizer.param_groups[0]["lr"] == pytest.approx(mine, abs=1e-12)
         optimizer.step()
         theirs.step()
+
+
+@pytest.mark.parametrize("warmup", [{"step": 20}, {"epoch": 2}, {"fraction": 0.25}])
+def test_a_warmup_in_steps_epochs_or_a_fraction(warmup):
+    sections = [ScheduleSection.model_validate({"name": "linear", "warmup": given}) for given in (20, warmup)]
+    first, second = (Schedule([section], RunLength(80, per_epoch=10)) for section in sections)
+    assert [first.factor(step) for step in range(80)] == [second.factor(step) for step in range(80)]
 
 
 def test_warmup_rises_and_the_shape_spans_the_rest():
@@ -94,7 +102,7 @@ def test_fused_can_be_refused():
 def test_the_learning_rate_scales_every_group():
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (1.0, 0.1)]
     optimizer = torch.optim.SGD(groups)
-    rate = LearningRate([optimizer], [Schedule([ScheduleSection(name="linear")], 4, 4)], [0, 0])
+    rate = LearningRate([optimizer], [Schedule([ScheduleSection(name="linear")], RunLength(4, 4))], [0, 0])
     rate.set(2)
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.05]
 

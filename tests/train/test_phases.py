@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from flowconf.api import build, load
-from flowconf.language.changing import Changing, value_at
+from flowconf.language.changing import Changing, first_value, last_value, value_at
+from flowconf.language.points import Point, RunLength
 from flowconf.language.training import Convergence, PhaseSection, Trend
 from flowconf.report import ConfigError
 from flowconf.train.phases import Frozen, Phases, converged, improving, stalled
@@ -35,7 +36,7 @@ def sections(**phases):
 
 def walk(phases, total, values=None, per_epoch=10):
     """The phase of each step."""
-    found = Phases(sections(**phases), total, per_epoch)
+    found = Phases(sections(**phases), RunLength(total, per_epoch))
     names = []
     for step in range(total):
         if step >= found.due:
@@ -95,10 +96,10 @@ def test_going_on_from_the_state_is_the_same_at_any_step(data):
     phases = {"a": {"until": stall}, "b": {"when": {"step": 20}, "until": {"fraction": 0.5}}, "c": {"when": stall}}
     values = data.draw(st.lists(st.floats(0, 3), min_size=10, max_size=10))
     stop = data.draw(st.integers(1, 99))
-    whole, first = [], Phases(sections(**phases), 100, 10)
+    whole, first = [], Phases(sections(**phases), RunLength(100, 10))
     for step in range(100):
         if step == stop:
-            again = Phases(sections(**phases), 100, 10)
+            again = Phases(sections(**phases), RunLength(100, 10))
             again.restore(first.state())
             first = again
         if step >= first.due:
@@ -111,7 +112,7 @@ def test_going_on_from_the_state_is_the_same_at_any_step(data):
 
 def test_larger_is_better_where_it_is():
     stall = sections(a={"until": {"stalled": {"metric": "val/accuracy", "epochs": 1}}})
-    phases = Phases(stall, 100, 1, lambda trend: -1)
+    phases = Phases(stall, RunLength(100, 1), lambda trend: -1)
     phases.advance(0)
     for step, value in enumerate([0.1, 0.5, 0.9, 0.8], 1):
         phases.observe(step, {"val/accuracy": value})
@@ -119,15 +120,33 @@ def test_larger_is_better_where_it_is():
 
 
 def test_changing_weights():
-    ramp = {"from": 0, "to": 2, "after": 0.5, "over": 0.25}
-    line = Changing.model_validate({"linear": ramp})
-    assert [value_at(line, p) for p in (0, 0.5, 0.625, 0.75, 1)] == [0, 0, 1, 2, 2]
-    curve = Changing.model_validate({"cosine": ramp})
-    assert [round(value_at(curve, p), 6) for p in (0, 0.625, 1)] == [0, 1, 2]
-    assert value_at(curve, 0.5625) == pytest.approx(1 - math.cos(math.pi / 4))
-    stairs = Changing.model_validate({"steps": {"values": [1, 0.5, 0], "at": [0.25, 0.5]}})
-    assert [value_at(stairs, p) for p in (0, 0.2, 0.25, 0.6)] == [1, 1, 0.5, 0]
-    assert (value_at(line, 1.0), value_at(3.0, 1.0)) == (2, 3)
+    length = RunLength(80, per_epoch=20)
+    for after, over in ((0.5, 0.25), ({"step": 40}, {"epoch": 1}), ({"epoch": 2}, {"fraction": 0.25})):
+        ramp = {"from": 0, "to": 2, "after": after, "over": over}
+        line = Changing.model_validate({"linear": ramp})
+        assert [value_at(line, step, length) for step in (0, 40, 50, 60, 80)] == [0, 0, 1, 2, 2]
+        curve = Changing.model_validate({"cosine": ramp})
+        assert [round(value_at(curve, step, length), 6) for step in (0, 50, 80)] == [0, 1, 2]
+        assert value_at(curve, 45, length) == pytest.approx(1 - math.cos(math.pi / 4))
+        assert (first_value(curve), last_value(curve)) == (0, 2)
+    for jumps in ([0.25, 0.5], [{"step": 20}, {"step": 40}], [{"epoch": 1}, {"epoch": 2}]):
+        stairs = Changing.model_validate({"steps": {"values": [1, 0.5, 0], "at": jumps}})
+        assert [value_at(stairs, step, length) for step in (0, 16, 20, 48)] == [1, 1, 0.5, 0]
+        assert (first_value(stairs), last_value(stairs)) == (1, 0)
+    assert (value_at(3.0, 80, length), first_value(3.0), last_value(3.0)) == (3, 3, 3)
+
+
+def test_a_change_in_steps_does_not_depend_on_the_length_of_the_run():
+    line = Changing.model_validate({"linear": {"from": 0, "to": 1, "over": {"step": 100}}})
+    found = [[value_at(line, step, RunLength(total, 7)) for step in (0, 25, 49)] for total in (50, 1000)]
+    assert found[0] == pytest.approx(found[1]) == [0, 0.25, 0.49]
+
+
+def test_points_are_whole_steps():
+    length = RunLength(100, per_epoch=15)
+    points = [{"epoch": 0.5}, {"epoch": 2}, {"fraction": 0.07}, {"fraction": 0.001}, {"step": 9}]
+    assert [length.steps_before(Point.model_validate(point)) for point in points] == [8, 30, 7, 1, 9]
+    assert length.steps_before(12) == 12
 
 
 def learning(graph):
@@ -207,7 +226,7 @@ def test_a_term_without_weight_does_not_run_and_is_evaluated_all_the_same(folder
 
 
 def test_a_changing_weight_in_a_run(folder):
-    text = TWO.replace("weight: 0.1", "weight: {linear: {from: 1, to: 0, over: 0.5}}")
+    text = TWO.replace("weight: 0.1", "weight: {linear: {from: 1, to: 0, over: {epoch: 1}}}")
     run = folder.train("trainer.log_every=1", text=text)
     for line in run.log:
         if "train/loss" in line:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from flowconf.cli.main import main
+from flowconf.language.points import RunLength
 from flowconf.report import RunError
 from flowconf.train.callbacks import resources
 from flowconf.train.commands.train import resume
@@ -85,11 +86,14 @@ def test_a_report_has_what_the_steps_took(folder, monkeypatch):
     assert "resources.jsonl" not in files(folder.train("trainer.report=false"))
 
 
+CPU = torch.device("cpu")
+
+
 def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
     clock, logged = [0.0], []
     monkeypatch.setattr(resources.time, "perf_counter", lambda: clock[0])
     trainer = SimpleNamespace(trainer=SimpleNamespace(log_every=2), data=SimpleNamespace(batch_size=10))
-    job = SimpleNamespace(config=SimpleNamespace(training=trainer), total_steps=3, device=torch.device("cpu"))
+    job = SimpleNamespace(config=SimpleNamespace(training=trainer), length=RunLength(3, 3), total_steps=3, device=CPU)
     watcher = resources.Resources(job)
     watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
     watcher.start(0)
@@ -105,7 +109,7 @@ def test_what_steps_take_is_logged_at_most_twice_a_second(monkeypatch):
     clock, logged = [0.0], []
     monkeypatch.setattr(resources.time, "perf_counter", lambda: clock[0])
     trainer = SimpleNamespace(trainer=SimpleNamespace(log_every=1), data=SimpleNamespace(batch_size=10))
-    job = SimpleNamespace(config=SimpleNamespace(training=trainer), total_steps=8, device=torch.device("cpu"))
+    job = SimpleNamespace(config=SimpleNamespace(training=trainer), length=RunLength(8, 3), total_steps=8, device=CPU)
     watcher = resources.Resources(job)
     watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
     watcher.start(0)

@@ -16,7 +16,7 @@ from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import lent_modules
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.graph.weights.files import write_atomically
-from flowconf.language.changing import value_at
+from flowconf.language.changing import first_value
 from flowconf.language.paths import nearest
 from flowconf.language.plan import GraphPlan
 from flowconf.report import ConfigError, Diagnostic
@@ -147,7 +147,7 @@ def _following_lines(plan: GraphPlan) -> str:
         lines += [
             *loops,
             f"{indent}for mine, theirs in zip({mine.strip()}, {theirs}):",
-            f"{indent}    mine.lerp_(theirs, {1 - value_at(follow.decay, 0.0)!r})",
+            f"{indent}    mine.lerp_(theirs, {1 - first_value(follow.decay)!r})",
         ]
     if not lines:
         return ""

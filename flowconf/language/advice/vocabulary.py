@@ -477,11 +477,11 @@ NOT_NEEDED = {
     "exist_ok": "remove it: every run has a new folder",
     "zero_grad": "remove it: gradients are cleared before every step",
     "retain_graph": "remove it: all terms of the loss share one backward pass",
-    "check_val_every_n_epoch": "write `evaluate_every`, a number of steps; without it, every epoch is evaluated",
+    "check_val_every_n_epoch": "write `evaluate_every: {epoch: 5}`; without it, every epoch is evaluated",
     "T_max": "remove it: a schedule spans the whole run",
     "t_max": "remove it: a schedule spans the whole run",
     "num_training_steps": "remove it: a schedule spans the whole run",
-    "warmup_ratio": "write `warmup`, a number of steps",
+    "warmup_ratio": "write `warmup: {fraction: 0.1}`",
     "decay": "write `weight_decay`, or a `schedule` for a decay of the learning rate",
     "clipnorm": "write `clip`, the largest norm of all gradients together",
     "limit_train_batches": "write `sample: {rows: 1000}` under `data`, the rows that are drawn in an epoch",
@@ -496,7 +496,7 @@ NOT_NEEDED = {
     "gradient_clip_algorithm": "remove it: `clip` limits the norm of all gradients, `clip_value` each value",
     "max_lr": "write it as `lr`: a schedule has factors of it, of which the largest is 1",
     **dict.fromkeys(("milestones", "step_size"), "write `at`, progress from 0 to 1, as in `at: [0.5, 0.75]`"),
-    **dict.fromkeys(("warmup_epochs", "num_warmup_epochs"), "write `warmup`, a number of steps, not of epochs"),
+    **dict.fromkeys(("warmup_epochs", "num_warmup_epochs"), "write `warmup: {epoch: 2}`"),
     **dict.fromkeys(
         ("eta_min", "min_lr", "final_lr"),
         "write `final`, or `lowest` of a plateau: a factor of `lr`, so this rate divided by `lr`",
@@ -506,10 +506,12 @@ NOT_NEEDED = {
         "write `accumulate`, the parts that a batch is divided into: `batch_size` counts the rows of all of them",
     ),
     **dict.fromkeys(
-        ("eval_every", "eval_interval", "val_every", "val_interval"), "write `evaluate_every`, a number of steps"
+        ("eval_every", "eval_interval", "val_every", "val_interval"),
+        "write `evaluate_every`, a number of steps, or `{epoch: 5}`",
     ),
     **dict.fromkeys(
-        ("save_every", "save_interval", "checkpoint_interval"), "write `checkpoint_every`, a number of steps"
+        ("save_every", "save_interval", "checkpoint_interval"),
+        "write `checkpoint_every`, a number of steps, or `{epoch: 5}`",
     ),
     "wandb": "write `loggers: {wandb: {}}` at the top level of the config",
     "mlflow": "write `loggers: {mlflow: {}}` at the top level of the config",

@@ -14,10 +14,9 @@ from pydantic.fields import FieldInfo
 from flowconf.language import schema, value_types
 from flowconf.language.advice import hints, other_tools, sections
 from flowconf.language.advice.vocabulary import NOT_NEEDED
-from flowconf.language.changing import Changing
 from flowconf.language.keys import misplaced
+from flowconf.language.points import INSIDE, PARTS, Point
 from flowconf.language.value_types import WORDS, InWords, Module
-from flowconf.language.weight_source import CheckpointSource
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
@@ -77,6 +76,8 @@ class _Report:
         grouped: dict[Path, list[Problem]] = {}
         for problem in found:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
+            if INSIDE in problem.get("ctx", {}):
+                where = (*where, problem["ctx"][INSIDE])
             grouped.setdefault(where, []).append(dict(problem))
         self._unnamed(grouped)
         self._mounted_configs(grouped)
@@ -163,6 +164,8 @@ class _Report:
                 self._missing_key(model, where, grouped)
             case "step":
                 self._verbs(where)
+            case "one_key":
+                self._not_one_key(where, first["msg"], first["ctx"]["keys"])
             case "body":
                 self._body(where)
             case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
@@ -343,6 +346,12 @@ class _Report:
         hint = f"add one of {_listed(list(schema.VERBS))}"
         self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, advice=hint)
 
+    def _not_one_key(self, where: Path, message: str, keys: Sequence[str]) -> None:
+        """Report a choice of which no key is set, or several are."""
+        place = self._key((*where, keys[1])) if keys else self._value(where)
+        advice = f"keep one of {' and '.join(f'`{key}`' for key in keys)}" if keys else None
+        self._error("FC0122", message, place, where, advice=advice)
+
     def _body(self, where: Path) -> None:
         body = self._at(where)
         if isinstance(body, dict) and self._misspelled(body, where, ("flow", "graph", "through")):
@@ -404,6 +413,8 @@ class _Report:
             hint = sections.example((*self.base, *where))
             if got is None and self.reporter.origins.history((*self.base, *where)):
                 hint = f"write `~{self.reporter.dotted(where)}` on the command line to remove it"
+        if hint is None and problems[0]["type"] == "less_than_equal" and where[-1] not in Point.model_fields:
+            hint = f"write {PARTS}" if _descend(model, where) is Point else None
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
         self._error("FC0123", message, place, where, advice=hint)
@@ -438,11 +449,6 @@ def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
     }
     if tag in tagged and last_tag == len(loc) - 2:
         return schema.keys_of(tagged[tag])
-    if tag == "mapping" and last_tag == len(loc) - 2:
-        if loc[0] in ("loss", "phases") or "follows" in loc:
-            return schema.keys_of(Changing)
-        is_source = loc[0] == "init_from" or "checkpoint" in loc
-        return schema.keys_of(CheckpointSource if is_source else schema.InputSpec)
     return schema.keys_of(_descend(model, loc[:-1]))
 
 

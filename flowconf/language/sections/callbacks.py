@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flowconf.language.points import RunLength
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Label, Reporter
 
@@ -17,9 +18,9 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
             message = f"a callback cannot be named `{name}`: what it logs would be named like the values of a run"
             reporter.error("FC0126", message, reporter.key(path), at=path, advice="choose another name")
         steps = training.trainer.steps
-        if steps is not None and callback.every > steps:
+        if steps is not None and (every := RunLength(steps).steps_before(callback.every)) > steps:
             place, end = reporter.value((*path, "every")), reporter.value(("trainer", "steps"))
             if place.file is not None and place.file == end.file:
-                message = f"`every` is {callback.every:,}, and the run ends after step {steps:,}"
+                message = f"`every` is {every:,} steps, and the run ends after step {steps:,}"
                 labels = (Label("`steps` is set here", end),)
                 reporter.warn("FC0410", message, at=(*path, "every"), labels=labels, advice=f"write at most `{steps}`")

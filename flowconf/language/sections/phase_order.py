@@ -8,9 +8,6 @@ from flowconf.language.training import Condition, TrainerSection, TrainingConfig
 from flowconf.report import Label, Place, Reporter
 from flowconf.report.origins import Path, dotted
 
-POINTS = ("epoch", "step", "fraction")
-"""The keys of a condition that are points of the run; the others depend on evaluations."""
-
 
 @dataclass(frozen=True)
 class Edge:
@@ -58,10 +55,10 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
 
 def _edge(condition: Condition | None, path: Path, reporter: Reporter) -> Edge | None:
     """The point of the run of a condition, or None if it depends on evaluations."""
-    key = next((key for key in POINTS if condition is not None and getattr(condition, key) is not None), None)
-    if key is None:
+    if condition is None or condition.trend is not None:
         return None
-    return Edge(key, float(getattr(condition, key)), (*path, key), reporter.value((*path, key)))
+    at = (*path, condition.key)
+    return Edge(condition.key, condition.number, at, reporter.value(at))
 
 
 def _is_after(one: Edge, other: Edge) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from flowconf.language import changing, registry
 from flowconf.language.advice import other_tools
-from flowconf.language.changing import only_key
 from flowconf.language.sections import data_sets, directions, phase_order
 from flowconf.language.training import (
     LATEST,
@@ -20,9 +19,6 @@ from flowconf.language.training import (
 )
 from flowconf.report import Label, Reporter, Suggestion, suggest
 from flowconf.report.origins import Path, dotted
-
-TRENDS = ("stalled", "improving", "converged")
-"""Conditions on a value of the evaluations."""
 
 
 def check(training: TrainingConfig, reporter: Reporter) -> None:
@@ -69,10 +65,8 @@ def wanted_values(training: TrainingConfig) -> Iterator[tuple[Path, str]]:
         yield ("trainer", "best"), training.trainer.best
     for phase, section in training.phases.items():
         for when, condition in (("when", section.when), ("until", section.until)):
-            for key in TRENDS:
-                trend = getattr(condition, key, None)
-                if trend is not None:
-                    yield ("phases", phase, when, key, "metric"), trend.metric
+            if condition is not None and condition.trend is not None:
+                yield ("phases", phase, when, condition.key, "metric"), condition.trend.metric
 
 
 def _check_order(training: TrainingConfig, name: str, before: str | None, reporter: Reporter) -> None:
@@ -115,9 +109,8 @@ def _check_phase(
 
 
 def _check_condition(training: TrainingConfig, condition: Condition, where: Path, reporter: Reporter) -> None:
-    key = only_key(condition, where, reporter)
-    if key in TRENDS:
-        watched = getattr(condition, key)
-        check_value(training, watched.metric, (*where, key, "metric"), reporter)
+    watched, at = condition.trend, (*where, condition.key, "metric")
+    if watched is not None:
+        check_value(training, watched.metric, at, reporter)
         if isinstance(watched, Trend):
-            directions.check(training, watched.metric, watched.mode, (*where, key, "metric"), reporter)
+            directions.check(training, watched.metric, watched.mode, at, reporter)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from flowconf.language import registry
-from flowconf.language.changing import only_key
 from flowconf.language.sections import directions
 from flowconf.language.sections.phases import check_value
 from flowconf.language.training import Schedule, ScheduleSection, TrainingConfig
@@ -32,8 +31,6 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
     """Report the errors of the schedules, except their names and arguments."""
     before: dict[Path, tuple[Path, ScheduleSection]] = {}
     for where, section in written(training):
-        if section.until is not None:
-            only_key(section.until, (*where, "until"), reporter)
         chain = where[:-1]
         if isinstance(where[-1], int) and chain in before:
             _check_order(before[chain], section, reporter)

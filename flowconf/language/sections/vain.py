@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from flowconf.language.points import Point, RunLength
 from flowconf.language.sections import rates
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Label, Reporter
@@ -21,7 +22,7 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
     _check_patience(training, reporter)
     _check_keep(training, reporter)
     if trainer.steps is not None:
-        check_warmup(training, trainer.steps, reporter)
+        check_warmup(training, RunLength(trainer.steps), reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else ()
@@ -36,6 +37,8 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
     if trainer.patience is None:
         return
     length, keys = trainer.epochs, ["patience", "epochs"]
+    if isinstance(trainer.evaluate_every, Point):
+        return
     if trainer.evaluate_every:
         length, keys = trainer.steps, ["patience", "steps", "evaluate_every"]
     places = [reporter.value(("trainer", key)) for key in keys]
@@ -54,24 +57,26 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
 def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
     """Report weights to keep of a step after the end of the run."""
     trainer = training.trainer
-    every = trainer.keep.every if trainer.keep is not None else None
-    if every is None or trainer.steps is None or every <= trainer.steps:
+    if trainer.keep is None or trainer.keep.every is None or trainer.steps is None:
+        return
+    every = RunLength(trainer.steps).steps_before(trainer.keep.every)
+    if every <= trainer.steps:
         return
     place, steps = reporter.value(("trainer", "keep", "every")), reporter.value(("trainer", "steps"))
     if place.file is not None and place.file == steps.file:
-        message = f"`keep.every` is {every:,}, and the run ends after step {trainer.steps:,}"
+        message = f"`keep.every` is {every:,} steps, and the run ends after step {trainer.steps:,}"
         labels = (Label("`steps` is set here", steps),)
         advice = f"write at most `{trainer.steps}`, or remove it"
         reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
 
 
-def check_warmup(training: TrainingConfig, total: int, reporter: Reporter) -> None:
-    """Report a schedule that is still warming up when a run of `total` steps ends."""
-    end = reporter.value(("trainer", "steps" if training.trainer.steps == total else "epochs"))
+def check_warmup(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
+    """Report a schedule that is still warming up when a run ends."""
+    end = reporter.value(("trainer", "steps" if training.trainer.steps == length.steps else "epochs"))
     for where, section in rates.written(training):
-        at = (*where, "warmup")
+        at, warmup = (*where, "warmup"), length.steps_before(section.warmup)
         place = reporter.value(at)
-        if section.warmup >= total and place.file is not None and place.file == end.file:
-            message = f"`warmup` is {section.warmup:,} steps, and the run ends after step {total:,}"
+        if warmup >= length.steps and place.file is not None and place.file == end.file:
+            message = f"`warmup` is {warmup:,} steps, and the run ends after step {length.steps:,}"
             labels = (Label("its length is set here", end),)
-            reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write less than `{total}`")
+            reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write less than `{length.steps}`")

@@ -38,6 +38,8 @@ class Watching:
 
     name: str
     section: CallbackSection
+    every: int
+    """The steps between its calls."""
     place: Place
     seer: Any
     """The object of the project; None in other processes than rank 0."""
@@ -48,7 +50,7 @@ class Watching:
     run: WatchedRun | None = field(default=None, repr=False)
 
     def is_due(self, step: int) -> bool:
-        return step % self.section.every == 0
+        return step % self.every == 0
 
     @property
     def reads_batches(self) -> bool:
@@ -176,7 +178,7 @@ def _watching(job: Job, name: str, seer: Any) -> Watching:
     inside = [operand.name for operand in operands if not operand.in_batch]
     place = job.config.origins.value(("callbacks", name, "name"))
     view = job.team.through(job.graph.view(inside)) if inside else None
-    return Watching(name, section, place, seer, operands, view)
+    return Watching(name, section, job.length.steps_before(section.every), place, seer, operands, view)
 
 
 def _on_cpu(value: Any) -> Any:

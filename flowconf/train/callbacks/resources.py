@@ -20,7 +20,7 @@ class Resources(Watcher):
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._every = job.config.training.trainer.log_every
+        self._every = job.length.steps_before(job.config.training.trainer.log_every)
         self._batch = job.config.training.data.batch_size
 
     def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:

@@ -40,7 +40,7 @@ class Statistics(Watcher):
         section = job.config.training.trainer.statistics
         assert section is not None
         self._job = job
-        self._every, self._kinds = section.every, listed(section.of)
+        self._every, self._kinds = job.length.steps_before(section.every), listed(section.of)
         self._parameters, self._members = _chosen(job, listed(section.at))
         self._guard = Guard(job)
         self._before: dict[str, Tensor] = {}

@@ -236,7 +236,7 @@ def _check_against_data(job: Job, reported: Sequence[Diagnostic], screen: Screen
     """Refuse or warn about settings that do not fit the splits and the length of the run, unless already `reported`."""
     reporter = Reporter(job.config.origins)
     check_splits(job.config, job.held_out, reporter)
-    check_warmup(job.config.training, job.total_steps, reporter)
+    check_warmup(job.config.training, job.length, reporter)
     reporter.stop_on_errors()
     for warning in (*job.warnings, *reporter.mistakes()):
         if warning not in reported:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowconf.language import registry
-from flowconf.language.changing import value_at
+from flowconf.language.changing import last_value
 from flowconf.language.plan import GraphPlan
 from flowconf.language.references import names_value
 from flowconf.language.training import LossSection, MetricSection, listed
@@ -187,7 +187,7 @@ def loss_terms(sections: Mapping[str, LossSection], plan: GraphPlan, fields: Col
     in_graph, losses = partial(names_value, plan), registry.losses
     found = []
     for name, section in sections.items():
-        weight, reduces = value_at(section.weight, 1.0), losses.signature(section.fn).takes("reduction")
+        weight, reduces = last_value(section.weight), losses.signature(section.fn).takes("reduction")
         found.append(term_of(name, section, losses.load(section.fn), fields, in_graph, weight, reduces))
     return found
 

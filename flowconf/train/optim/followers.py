@@ -11,6 +11,7 @@ from flowconf.graph import freezing
 from flowconf.graph.graph import Graph
 from flowconf.graph.sharded import held
 from flowconf.language.changing import Changing, value_at
+from flowconf.language.points import RunLength
 
 
 class Followers:
@@ -36,17 +37,17 @@ class Followers:
                     buffers = dict(source.named_buffers())
                     self._copied += [(buffer, buffers[name]) for name, buffer in module.named_buffers()]
 
-    def changing(self, progress: float) -> dict[str, float]:
-        """The decays that change during the run at a progress of it, by member."""
+    def changing(self, step: int, length: RunLength) -> dict[str, float]:
+        """The decays that change during a run in a step of it, by member."""
         found = self._decays.items()
-        return {path: value_at(decay, progress) for path, decay in found if isinstance(decay, Changing)}
+        return {path: value_at(decay, step, length) for path, decay in found if isinstance(decay, Changing)}
 
-    def update(self, progress: float, skipped: Callable[[], bool] = lambda: False) -> None:
-        """Move the followers after a step at a progress of the run (0: the first step), unless it was `skipped`."""
+    def update(self, step: int, length: RunLength, skipped: Callable[[], bool] = lambda: False) -> None:
+        """Move the followers after a step of a run (0: the first one), unless it was `skipped`."""
         if not self._moved or skipped():
             return
         with torch.no_grad():
             for mine, theirs, decay in self._moved:
-                torch._foreach_lerp_(mine, theirs, 1 - value_at(decay, progress))
+                torch._foreach_lerp_(mine, theirs, 1 - value_at(decay, step, length))
             for buffer, source in self._copied:
                 buffer.copy_(source)

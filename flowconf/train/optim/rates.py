@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,8 @@ from typing import Any
 from torch import optim
 
 from flowconf.language import registry
-from flowconf.language.training import Point, ScheduleSection
+from flowconf.language.points import RunLength
+from flowconf.language.training import ScheduleSection
 from flowconf.report import listing
 
 ScheduleFunction = Callable[[float], float]
@@ -42,17 +42,16 @@ class Schedule:
     def __init__(
         self,
         sections: Sequence[ScheduleSection],
-        total: int,
-        steps_per_epoch: int,
+        length: RunLength,
         args_of: ArgsOf = lambda section: section.args,
     ) -> None:
         """`args_of` gives the arguments of a section."""
         self.stretches: list[Stretch] = []
         begin = 0
         for section in sections:
-            end = total if section.until is None else step_of(section.until, total, steps_per_epoch)
-            shape = made(section.name, args_of(section))
-            self.stretches.append(Stretch(section.name, shape, section.warmup, begin, end))
+            end = length.steps if section.until is None else length.steps_before(section.until)
+            shape, warmup = made(section.name, args_of(section)), length.steps_before(section.warmup)
+            self.stretches.append(Stretch(section.name, shape, warmup, begin, end))
             begin = end
 
     def factor(self, step: int) -> float:
@@ -68,16 +67,6 @@ def made(name: str, args: Mapping[str, Any]) -> ScheduleFunction:
     schedule = registry.schedules.load(name)
     found: ScheduleFunction = schedule(**args) if isinstance(schedule, type) else partial(schedule, **args)
     return found
-
-
-def step_of(point: Point, total: int, steps_per_epoch: int) -> int:
-    """The number of steps before a point of the run."""
-    if point.step is not None:
-        return point.step
-    if point.epoch is not None:
-        return math.ceil(point.epoch * steps_per_epoch)
-    assert point.fraction is not None
-    return math.ceil(point.fraction * total)
 
 
 class LearningRate:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flowconf.graph.weights.kept import BEST_OF, VALUE
 from flowconf.graph.weights.sources import BEST
 from flowconf.language.sections.directions import direction_of_best
-from flowconf.language.training import LATEST
+from flowconf.language.training import LATEST, KeepSection
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.kept import Kept
@@ -30,7 +30,7 @@ class Best:
         self.file = run.checkpoints / BEST
         self.name = trainer.best
         self.sign = 1 if direction_of_best(job.config.training) == "max" else -1
-        self.kept = Kept(run, trainer.keep, self.name, self.sign)
+        self.kept = Kept(run, trainer.keep or KeepSection(), job.length, self.name, self.sign)
         self.step = 0
         self.latest = 0
         self.waited = 0

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from flowconf.graph.weights.kept import BEST_OF, KEPT, texts_of
 from flowconf.graph.weights.sources import kept_file, kept_steps
+from flowconf.language.points import RunLength
 from flowconf.language.training import KeepSection
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.state import Snapshot, saved_step
@@ -22,11 +23,11 @@ class Kept:
     So whatever a killed run has not done follows from its last checkpoint, and no weights are lost.
     """
 
-    def __init__(self, run: Run, section: KeepSection | None, name: str, sign: int) -> None:
+    def __init__(self, run: Run, section: KeepSection, length: RunLength, name: str, sign: int) -> None:
         """`name` is the value that chooses the best weights, and `sign` is 1 if larger values are better, else -1."""
         self.run = run
-        self.every = section.every if section is not None else None
-        self.most = (section.best or 0) if section is not None else 0
+        self.every = length.steps_before(section.every) if section.every is not None else None
+        self.most = section.best or 0
         self.name, self.sign = name, sign
         self.ranking: list[Ranked] = []
         """The best values so far, the best one first; of equal values, the latest."""
