@@ -70,6 +70,6 @@ def table(rows: Sequence[Row]) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     name = "  " * row.depth + row.path.rpartition(".")[2]
-    text = shortened(row.text, LONGEST, "…")
+    text = shortened(row.text, LONGEST)
     frozen = "yes" if row.frozen else "partly" if row.trainable < row.parameters else ""
     return (name, row.kind, text, row.shape, f"{row.parameters:,}", frozen, row.checkpoint)

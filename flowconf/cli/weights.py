@@ -59,7 +59,7 @@ def _metadata(listing: Listing) -> Iterator[tuple[str, str]]:
         yield "label", listing.label
     for name, value in listing.metadata.items():
         if name not in HIDDEN:
-            yield name, shortened(" ".join(value.split()), LONGEST, "…")
+            yield name, shortened(" ".join(value.split()), LONGEST)
 
 
 def _rows(entries: list[StoredTensor], prefix: str, depth: int) -> Iterator[TensorRow]:

@@ -193,7 +193,7 @@ class _Drawing:
 
     def label(self, member: Member, is_open: bool = False) -> list[str]:
         lines = [_title(member)]
-        lines += [] if is_open else [shortened(call, 56, "…") for call in member.calls]
+        lines += [] if is_open else [shortened(call, 56) for call in member.calls]
         lines += member.remarks
         if member.checkpoint is not None:
             source = member.checkpoint.path or member.checkpoint.config or member.checkpoint.hub or ""

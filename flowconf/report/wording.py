@@ -55,9 +55,9 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def shortened(text: str, most: int = 60, end: str = "...") -> str:
-    """The text, if it has at most so many characters, or its beginning and `end`."""
-    return text if len(text) <= most else text[: most - len(end)] + end
+def shortened(text: str, most: int = 60) -> str:
+    """The text, if it has at most so many characters, or its beginning."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def printable(text: str) -> str:

@@ -118,7 +118,7 @@ def rebuilt(module: nn.Module, found: Imported) -> Graph:
     try:
         graph.load_state_dict(mine)
     except RuntimeError as problem:
-        why = shortened(first_line(problem), LONGEST, "…")
+        why = shortened(first_line(problem), LONGEST)
         message = f"the weights of the module do not match the imported graph: {why}"
         raise ConfigError(Diagnostic("FC0303", message)) from None
     return graph.train(module.training)
@@ -261,7 +261,7 @@ def _traced(module: nn.Module, given: Sequence[str] | None, constants: Mapping[s
         try:
             graphs.append(_Tracer().trace(module, fixed or None))
         except Exception as problem:  # noqa: BLE001 - tracing runs arbitrary code
-            raise Untraced(f"cannot be traced: {shortened(first_line(problem), LONGEST, '…')}") from None
+            raise Untraced(f"cannot be traced: {shortened(first_line(problem), LONGEST)}") from None
     for graph in graphs:
         _simplify(graph, fixed)
     if [_kind(node) for node in graphs[0].nodes] != [_kind(node) for node in graphs[1].nodes]:

@@ -6,7 +6,6 @@ code. A file that is damaged, was changed, or is not a regular file is replaced,
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
@@ -34,6 +33,7 @@ from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.recipe import Stamp, stamp
 from flowconf.train.data.splits import Resident, Split, Splits, place_of_row
 from flowconf.train.data.streams import Order, RowStream, batch_of, closing_stream, stream
+from flowconf.train.runs.lock import close, locks_alone
 
 CONTENTS, NAMES = "flowconf cache", "names"
 """The metadata and the tensor that describe the rows."""
@@ -417,23 +417,19 @@ def _alone(file: Path) -> Iterator[tuple[BinaryIO, Path]]:
                 os.close(number)
                 raise OSError(0, f"`{temporary.name}` is not a regular file of its own")
         output: BinaryIO = os.fdopen(number, "r+b")
-        try:
-            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            output.close()
-            time.sleep(WAIT)
-            continue
-        if _is_at(output, temporary):
+        is_alone = locks_alone(output)
+        if is_alone and _is_at(output, temporary):
             break
         output.close()
+        if not is_alone:
+            time.sleep(WAIT)
     try:
         yield output, temporary
     finally:
         if _is_at(output, temporary):
             temporary.unlink()
-        with suppress(OSError):
-            output.close()
-        output.raw.close()  # type: ignore[attr-defined]  # it holds the lock, and stays open if the disk is full
+        with suppress(OSError):  # the disk may be full
+            close(output)
 
 
 def _is_at(output: BinaryIO, path: Path) -> bool:

@@ -20,7 +20,7 @@ from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Repor
 from flowconf.train.data.declarations import Declared
 from flowconf.train.data.splits import classes_in
 from flowconf.train.data.table_files import Table
-from flowconf.train.data.table_lists import flat, lists_of, text_of
+from flowconf.train.data.table_lists import flat, lists_of, shown, text_of
 
 Fitted = dict[str, dict[str, Any]]
 """Field -> what the training rows determine of it, as plain data: `mean` and `std` of its columns, or `categories`."""
@@ -232,7 +232,7 @@ def _no_number(section: TableField, table: Table, column: str) -> ConfigError:
         try:
             read(0 if _is_missing(cell) else cell)
         except (TypeError, ValueError, OverflowError):
-            message = f"`{column}` must be {kind}, got `{_short(cell)}` in row {row:,} of `{table.file}`"
+            message = f"`{column}` must be {kind}, got `{shown(cell)}` in row {row:,} of `{table.file}`"
             advice: Advice = "write `type: category` for values that are no numbers"
             if isinstance(cell, str) and cell.strip().lower() in ("na", "n/a", "nan", "null", "none", "?", "-", ""):
                 advice = f"if it is a missing value, write `missing_values: ['', {json.dumps(cell)}]` in `data`"
@@ -298,7 +298,7 @@ def _indices(
     for row, cell in enumerate(table.columns[column]):
         text = None if cell is None else text_of(cell)
         if text is not None and text not in numbers and section.missing != "category":
-            message = f"`{_short(cell)}` in row {row:,} of `{table.file}` is no category of `{name}`"
+            message = f"`{shown(cell)}` in row {row:,} of `{table.file}` is no category of `{name}`"
             close = nearest(text, categories)
             advice = "write `missing: category` to take unknown values as one more category, or list all `categories`"
             labels = (Label(f"the training rows have `{close}`", Place()),) if close else ()
@@ -316,11 +316,6 @@ def _missing(name: str, section: TableField, table: Table, present: NDArray[Any]
     way = "`missing: category`" if section.type == "category" else "`missing: mean` for an input"
     advice = f"write `missing: mask` for a target, and `mask: {name}{PRESENT}` in its losses and metrics; {way}"
     return _refused(message, table.place(row, column), advice, (Label(more, Place()),) if count > 1 else ())
-
-
-def _short(value: Any) -> str:
-    text = text_of(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _refused(message: str, place: Place, advice: Advice | None = None, labels: Sequence[Label] = ()) -> ConfigError:

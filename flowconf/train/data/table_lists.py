@@ -9,7 +9,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, shortened
 from flowconf.train.data.table_files import Table
 
 
@@ -43,7 +43,7 @@ def lists_of(name: str, section: ListField, table: Table, categories: Sequence[s
         items = [] if cell is None else cell
         why = None
         if not isinstance(items, list | tuple | numpy.ndarray):
-            why = f"must be a list, got `{_short(items)}`"
+            why = f"must be a list, got `{shown(items)}`"
         elif len(items) > length:
             why = f"has {len(items):,} items, more than {length}"
         elif len(items):
@@ -75,24 +75,24 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else str(value.item() if isinstance(value, numpy.generic) else value)
 
 
+def shown(value: Any) -> str:
+    """A value as a message shows it."""
+    return shortened(text_of(value), 40)
+
+
 def _array(items: Any, sizes: Sequence[int], kind: str, numbers: dict[str, int]) -> Any:
     """Items as an array. Raises `ValueError` with what is wrong, in words that follow the column."""
     given = list(flat(items))
     if kind == "category":
         strange = next((item for item in given if text_of(item) not in numbers), None)
         if strange is not None:
-            raise ValueError(f"has `{_short(strange)}`, which is no category of the training rows")
+            raise ValueError(f"has `{shown(strange)}`, which is no category of the training rows")
         given = [numbers[text_of(item)] for item in given]
     wrong = next((item for item in given if isinstance(item, str) or item is None), None)
     if wrong is not None or any(item is None for item in given):
-        raise ValueError(f"must have numbers, got `{_short(wrong)}`")
+        raise ValueError(f"must have numbers, got `{shown(wrong)}`")
     if kind == "integer" and any(int(item) != item for item in given):
         raise ValueError("must have integers")
     if len(given) != len(items) * int(numpy.prod(sizes, dtype=int)):
         raise ValueError(f"has items that are not of the size {list(sizes)}")
     return numpy.array(given).reshape(len(items), *sizes)
-
-
-def _short(value: Any) -> str:
-    text = text_of(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from flowconf.report import Diagnostic, Place, RunError, shown_path
 
@@ -31,9 +31,9 @@ def take(folder: Path) -> TextIO:
         message = f"`{LINES}` is not a regular file, so the run cannot be resumed"
         raise RunError(Diagnostic("FC0702", message, Place(str(folder / LINES)), advice="remove it"))
     lines = (folder / LINES).open("a", encoding="utf-8")
-    if not _locks_alone(lines):
+    if not locks_alone(lines):
         time.sleep(MOMENT)
-        if not _locks_alone(lines):
+        if not locks_alone(lines):
             lines.close()
             raise _held(folder)
     _locks.add(lines.fileno())
@@ -55,11 +55,17 @@ def release(lines: TextIO) -> None:
     if lines.closed:
         return
     _locks.discard(lines.fileno())
-    file: Any = lines.buffer
+    close(lines)
+
+
+def close(file: IO[Any]) -> None:
+    """Close a file, and so release its lock, even if its buffer cannot be flushed, which raises `OSError`."""
+    buffer: Any = getattr(file, "buffer", file)
+    raw = buffer.raw
     try:
-        lines.close()
+        file.close()
     finally:
-        file.raw.close()  # it holds the lock, and stays open if the buffer cannot be flushed
+        raw.close()
 
 
 def is_held(folder: Path) -> bool:
@@ -88,9 +94,10 @@ def _is_own(file: Path) -> bool:
     return not file.is_symlink() and (file.is_file() or not file.exists())
 
 
-def _locks_alone(lines: TextIO) -> bool:
+def locks_alone(file: IO[Any]) -> bool:
+    """Lock an open file. Returns whether no other process holds the lock."""
     try:
-        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -96,15 +96,16 @@ def lines_in(data: bytes) -> Iterator[dict[str, Any]]:
     try:
         found = json.loads("[" + text.replace("\n", ",") + "]")
     except (ValueError, RecursionError):
-        found = [_parsed(line) for line in text.split("\n")]
+        found = [parsed(line) for line in text.split("\n")]
     for line in found:
         if isinstance(line, dict) and type(step := line.get("step")) is int and 0 <= step < LARGEST_STEP:
             yield line
 
 
-def _parsed(line: str) -> object:
+def parsed(text: str) -> object:
+    """The data in a text of JSON; None if it is no JSON."""
     try:
-        return json.loads(line)
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from flowconf.text.write import inline
 from flowconf.train.runs.curves import Logged
 from flowconf.train.runs.listing import Listed, compared, listed, seconds_of
 from flowconf.train.runs.lock import LINES
-from flowconf.train.runs.log_reader import text_of
+from flowconf.train.runs.log_reader import parsed, text_of
 from flowconf.train.runs.predictions import read_predictions
 from flowconf.train.runs.statistic_overlays import overlays_of
 
@@ -161,10 +160,7 @@ def _settings(run: Listed) -> list[tuple[str, str, str]]:
 
 def origins_of(folder: Path) -> dict[str, str]:
     """Where each setting of a run was written, as text."""
-    try:
-        found = json.loads(_read(folder / "origins.json") or "{}")
-    except (ValueError, RecursionError):
-        return {}
+    found = parsed(_read(folder / "origins.json"))
     return found if isinstance(found, dict) else {}
 
 

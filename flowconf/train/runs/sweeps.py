@@ -6,7 +6,6 @@ fails. How a run ended, and its numbers, are in its own folder. All of it is dat
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -28,7 +27,8 @@ from flowconf.text import read
 from flowconf.text.write import dump
 from flowconf.train.runs.listing import DIED, flat, has_died, is_ignored
 from flowconf.train.runs.lock import LINES as METRICS
-from flowconf.train.runs.log_reader import lines_in, no_link, text_of
+from flowconf.train.runs.lock import locks_alone
+from flowconf.train.runs.log_reader import lines_in, no_link, parsed, text_of
 from flowconf.train.runs.resume import portable
 from flowconf.train.screen import number
 
@@ -74,11 +74,9 @@ def asked_for(sweep: Path) -> Asked:
 def alone(sweep: Path) -> Iterator[None]:
     """A block in which no other process runs this sweep. Raises `RunError` if one does."""
     with (sweep / SWEEP).open("rb") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks_alone(opened):
             message = f"the sweep {shown_path(sweep)} is still running in another process"
-            raise RunError(Diagnostic("FC0702", message, Place(str(sweep)))) from None
+            raise RunError(Diagnostic("FC0702", message, Place(str(sweep))))
         yield
 
 
@@ -154,10 +152,7 @@ def read_runs(sweep: Path) -> list[SweepRun]:
 
 
 def _run(line: str) -> SweepRun | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
+    found = parsed(line)
     kinds = {"number": int, "overrides": list, "best": str, "mode": str, "folder": str | None, "status": str}
     if not isinstance(found, dict) or found.keys() != kinds.keys():
         return None

@@ -12,8 +12,9 @@ import struct
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+from flowconf.train.runs.lock import close
 from flowconf.train.runs.media import Histogram, Image, Media
 
 
@@ -118,11 +119,7 @@ class EventFile:
 
     def close(self) -> None:
         """Close the file, even if the buffer cannot be flushed, which raises `OSError`."""
-        file: Any = self._file
-        try:
-            file.close()
-        finally:
-            file.raw.close()
+        close(self._file)
 
     def _write(self, data: bytes) -> None:
         header = struct.pack("<Q", len(data))
