@@ -9,9 +9,11 @@ from torch import Tensor, nn
 import flowconf
 from flowconf.api import load
 from flowconf.language import registry
+from flowconf.language.points import RunLength
 from flowconf.language.sections.directions import direction_of_best, with_mode
+from flowconf.language.sections.vain import check_length
 from flowconf.language.training import schedules
-from flowconf.report import ConfigError, Suggestion
+from flowconf.report import ConfigError, Reporter, Suggestion
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.prepare import prepare
 
@@ -162,6 +164,38 @@ def test_a_patience_that_never_ends_a_run(tmp_path, trainer, advice):
     file = tmp_path / "config.yaml"
     file.write_text(CONFIG.replace("epochs: 2", trainer), encoding="utf-8")
     assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0410", advice)] if advice else [])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "advice"),
+    [
+        ("inputs: {image: [32, 8]}", "write `[B, 8]`"),
+        ("params: {B: 32}\n  inputs: {image: [B, 8]}", "write `[N, 8]`"),
+    ],
+)
+def test_a_number_of_rows_in_an_input(tmp_path, inputs, advice):
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("inputs: {image: [B, 8]}", inputs), encoding="utf-8")
+    (found,) = flowconf.check(tmp_path / "config.yaml")
+    assert (found.code, found.help) == ("FC0502", advice)
+
+
+@pytest.mark.parametrize(
+    ("written", "words", "advice"),
+    [
+        ("epochs: 2", ["trainer.steps=30"], "add `trainer.epochs=null`"),
+        ("epochs: 2", ["trainer.steps=3"], None),
+        ("epochs: 2", ["trainer.steps=20"], None),
+        ("steps: 20", ["trainer.epochs=3"], "add `trainer.steps=null`"),
+        ("epochs: 2", ["trainer.steps=30", "trainer.epochs=null"], None),
+    ],
+)
+def test_a_length_on_the_command_line_that_a_shorter_one_overrules(tmp_path, written, words, advice):
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("epochs: 2", written), encoding="utf-8")
+    config = load(tmp_path / "config.yaml", words)
+    trainer, reporter = config.training.trainer, Reporter(config.origins)
+    length = RunLength(min((trainer.epochs or 99) * 10, trainer.steps or 990), per_epoch=10)
+    check_length(config.training, length, reporter)
+    assert [(found.code, found.help) for found in reporter.mistakes()] == ([("FC0410", advice)] if advice else [])
 
 
 @pytest.mark.parametrize(("metric", "trainer", "schedule", "advice"), DIRECTIONS)

@@ -84,6 +84,12 @@ def test_fields_of_different_lengths_are_refused():
         Resident({"x": torch.zeros(3), "y": torch.zeros(4)})
 
 
+@pytest.mark.parametrize("values", [[0.0], torch.zeros(1).numpy()])
+def test_fields_that_are_no_tensors_are_refused(values):
+    with pytest.raises(TypeError, match=f"`x` must be a tensor, got a `{type(values).__name__}`"):
+        Resident({"x": values})
+
+
 def test_a_function_makes_the_tensors_when_they_are_used():
     made = []
 

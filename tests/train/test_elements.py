@@ -34,6 +34,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "of_one": lambda cost, price: ((cost - price) ** 2).mean().reshape(1),
     "whole": lambda cost, price: ((cost - price) ** 2).mean(),
     "neighbours": lambda cost, price: (cost[1:] - cost[:-1]).squeeze(1) ** 2,
+    "without_gradient": lambda cost, price: ((cost - price) ** 2).detach(),
     "pairs": lambda cost, price: (cost @ cost.T) ** 2,
     "is_same": lambda cost, price: cost == price,
     "whole_is_same": lambda cost, price: (cost == price).all(),
@@ -84,6 +85,22 @@ ROWS = "return one value for each row, `[B, ...]`, or one number for all of them
 )
 def test_what_a_loss_returns(check, loss, target, expected):
     assert check(loss, "cost", target) == expected
+
+
+@pytest.mark.parametrize(
+    ("loss", "code"), [("squared", None), ("of_columns", "FC0414"), ("without_gradient", "FC0403")]
+)
+def test_what_a_loss_of_undeclared_data_returns(check, tmp_path, monkeypatch, loss, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delattr(registry.datasets.registered["sentences"], "shapes")
+    assert check(loss, "cost", "column") == []
+    if code is None:
+        flowconf.train("config.yaml", ["trainer.steps=1"])
+        return
+    with pytest.raises(flowconf.ConfigError) as refused:
+        flowconf.train("config.yaml")
+    assert [one.code for one in refused.value.diagnostics] == [code]
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

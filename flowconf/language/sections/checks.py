@@ -300,17 +300,19 @@ def check_inputs(plan: GraphPlan, fields: Mapping[str, Any], reporter: Reporter)
             advice = suggest(given.name, fields, "fields")
             reporter.error("FC0502", message, _place_of(given, reporter), path="data", advice=advice)
         elif fields[given.name] is not None and given.shape is not None:
-            _check_shape(given, fields[given.name], sizes, reporter)
+            rows = next(name for name in ("B", "N", "Rows") if name not in dict(plan.params))
+            _check_shape(given, fields[given.name], rows, sizes, reporter)
 
 
-def _check_shape(given: Input, field: Any, sizes: dict[str, int], reporter: Reporter) -> None:
+def _check_shape(given: Input, field: Any, rows: str, sizes: dict[str, int], reporter: Reporter) -> None:
+    """Report an input that is not like its field in the data; `rows` is a name for the size of a batch."""
     shape, dtype = field
     assert given.shape is not None
     kind = str(dtype).removeprefix("torch.")
     wrong = _misfit(given, shape, sizes)
     if wrong is None and kind == given.dtype:
         return
-    declared, gives = (_shape(given.shape), _shape(["B", *shape])) if wrong is not None else (given.dtype, kind)
+    declared, gives = (_shape(given.shape), _shape([rows, *shape])) if wrong is not None else (given.dtype, kind)
     message = f"the input `{given.name}` is declared as {declared}, but the data set has {gives}"
     labels = (Label(f"`{given.name}` is {gives} here", reporter.value(("data", "name"))),)
     where: Path = ("model", "inputs", given.name)
@@ -334,12 +336,12 @@ def _written(reporter: Reporter, *paths: Path) -> Place | None:
 
 
 def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:
-    """The first dimension of an input that does not match the data, 0 for a different rank, None if all match.
+    """The first dimension of an input that does not match the data, 0 for all of them, None if all match.
 
-    `sizes` are those of symbols.
+    The first size is that of a batch, which differs between batches. `sizes` are those of symbols.
     """
     assert given.shape is not None
-    if len(given.shape) != len(shape) + 1:
+    if len(given.shape) != len(shape) + 1 or isinstance(given.shape[0], int):
         return 0
     for position, (want, have) in enumerate(zip(given.shape[1:], shape, strict=True), 1):
         if not bound(want, have, sizes):

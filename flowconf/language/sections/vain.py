@@ -6,7 +6,7 @@ import math
 
 from flowconf.language.points import Point, RunLength
 from flowconf.language.sections import rates
-from flowconf.language.training import TrainingConfig
+from flowconf.language.training import TrainerSection, TrainingConfig
 from flowconf.report import Label, Reporter
 
 
@@ -15,14 +15,14 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
     trainer, rows = training.trainer, training.data.batch_size
     if trainer.epochs is not None and trainer.steps is not None:
         epochs, steps = (reporter.value(("trainer", key)) for key in ("epochs", "steps"))
-        if epochs.file == steps.file and epochs.file is not None:
+        if epochs.file == steps.file:
             message = "`epochs` and `steps` are both set; the run ends at whichever comes first"
             label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
             reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
     _check_patience(training, reporter)
     _check_keep(training, reporter)
     if trainer.steps is not None:
-        check_warmup(training, RunLength(trainer.steps), reporter)
+        _check_warmup(training, RunLength(trainer.steps), reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else ()
@@ -70,7 +70,27 @@ def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
         reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
 
 
-def check_warmup(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
+def check_length(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
+    """Report settings in vain once the length of the run is known."""
+    _check_warmup(training, length, reporter)
+    _check_override(training.trainer, length, reporter)
+
+
+def _check_override(trainer: TrainerSection, length: RunLength, reporter: Reporter) -> None:
+    """Report a length of the command line that a shorter one of the config makes ineffective."""
+    if trainer.epochs is None or trainer.steps is None:
+        return
+    longer, shorter = ("steps", "epochs") if trainer.steps > length.steps else ("epochs", "steps")
+    place, other = (reporter.value(("trainer", key)) for key in (longer, shorter))
+    in_epochs = trainer.epochs * length.per_epoch
+    if place.file is None and other.file is not None and in_epochs != trainer.steps:
+        message = f"`trainer.{longer}` has no effect: `trainer.{shorter}` ends the run after step {length.steps:,}"
+        labels = (Label(f"`{shorter}` is set here", other),)
+        advice = f"add `trainer.{shorter}=null`"
+        reporter.warn("FC0410", message, place, path=f"trainer.{longer}", labels=labels, advice=advice)
+
+
+def _check_warmup(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
     """Report a schedule that is still warming up when a run ends."""
     end = reporter.value(("trainer", "steps" if training.trainer.steps == length.steps else "epochs"))
     for where, section in rates.written(training):

@@ -112,13 +112,13 @@ class Reach:
         return {full: self.kinds.get(name, frozenset()) for full, name in self.copies.items()}
 
 
-def first_step(config: Config, rows: int | None = None) -> FirstStep:
-    """Run the graph of a config on a fake batch of what its data set declares, as its training does.
+def first_step(config: Config, rows: int | None = None, fields: Declared | None = None) -> FirstStep:
+    """Run the graph of a config on a fake batch of its `fields` (None: what its data set declares), as training does.
 
     `rows` is the size of the batch; None: any. Raises `ConfigError` for sizes that do not fit, also those that only the
     data set declares.
     """
-    plan, known = config.model, declared_fields(config)
+    plan, known = config.model, declared_fields(config) if fields is None else fields
     sizes = Sizes(known=_sizes_of(plan, known))
     if rows is not None:
         sizes.known[str(_batch_size(plan))] = rows

@@ -27,6 +27,7 @@ from flowconf.train.checks.trial import tried
 if TYPE_CHECKING:
     from flowconf.graph.shapes.inference import Inference
     from flowconf.train.checks.first_step import FirstStep
+    from flowconf.train.data.declarations import Declared
     from flowconf.train.prerequisites import Prerequisites
 
 GraphSource = GraphPlan | Mapping[str, Any] | str | os.PathLike[str]
@@ -60,6 +61,8 @@ class Walk:
     """What the data set of a run has determined from its training rows."""
     sweep: str = ""
     """The folder of the sweep that the run belongs to."""
+    fields: Declared | None = None
+    """The fields of the data, once it is made; None: what the data set declares of them."""
     position: int = 0
     """The index of the next stage in `STAGES`."""
     reporter: Reporter = field(default_factory=Reporter)
@@ -148,6 +151,10 @@ class Walk:
         return replace(
             self, position=_NUMBERS[first], reporter=replace(self.reporter, diagnostics=list(self.reporter.diagnostics))
         )
+
+    def with_fields(self, fields: Declared) -> Walk:
+        """The same walk up to the objective, with the fields of the data that was made. Raises `ConfigError`."""
+        return replace(self.again("sizes"), fields=fields).to("objective")
 
     @property
     def _trains(self) -> bool:
@@ -304,7 +311,7 @@ def _sizes(walk: Walk) -> None:
     if walk.config is None:
         walk.inference = check_shapes(walk.resolved)
     else:
-        walk.step = first_step(walk.config)
+        walk.step = first_step(walk.config, fields=walk.fields)
         walk.inference = walk.step.inference
     walk.reporter.notes += walk.inference.reporter.notes
 

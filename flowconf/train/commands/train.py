@@ -17,7 +17,7 @@ from flowconf.draw.secrets import with_references
 from flowconf.graph.facts import facts_of_graph
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.language.sections.vain import check_warmup
+from flowconf.language.sections.vain import check_length
 from flowconf.report import (
     Diagnostic,
     FlowconfError,
@@ -32,6 +32,7 @@ from flowconf.report import (
 from flowconf.train.callbacks.resources import Resources
 from flowconf.train.callbacks.watcher import Watcher, Watchers
 from flowconf.train.checks import road
+from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.road import Walk
 from flowconf.train.checks.rows import check_splits
 from flowconf.train.header import group_records, header
@@ -210,7 +211,7 @@ def _start(walk: Walk, runs: Path, session: Session) -> Path:
 def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bool = True) -> Job:
     """The job of a run, with what sees it."""
     job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
-    _check_against_data(job, walk.warnings, screen)
+    _check_against_data(job, walk, screen)
     job.watchers = Watchers(_watching(job))
     training = walk.checked.training
     if training.trainer.report:
@@ -232,13 +233,15 @@ def _watching(job: Job) -> Iterator[Watcher]:
         yield Callbacks(job, made(job.config, job.device) if job.team.first else {})
 
 
-def _check_against_data(job: Job, reported: Sequence[Diagnostic], screen: Screen) -> None:
-    """Refuse or warn about settings that do not fit the splits and the length of the run, unless already `reported`."""
-    reporter = Reporter(job.config.origins)
+def _check_against_data(job: Job, walk: Walk, screen: Screen) -> None:
+    """Refuse or warn about what does not fit the data and the length of the run, unless the `walk` has reported it."""
+    reporter, reported = Reporter(job.config.origins), walk.warnings
     check_splits(job.config, job.held_out, reporter)
-    check_warmup(job.config.training, job.length, reporter)
+    check_length(job.config.training, job.length, reporter)
     reporter.stop_on_errors()
-    for warning in (*job.warnings, *reporter.mistakes()):
+    fields = job.train.split.fields
+    measured = walk.with_fields(fields).warnings if fields.keys() - declared_fields(walk.checked) else []
+    for warning in dict.fromkeys([*job.warnings, *reporter.mistakes(), *measured]):
         if warning not in reported:
             screen.say(render_text([warning]))
 

@@ -138,8 +138,16 @@ class Resident:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """The rows of every field. Raises `ValueError` if their numbers differ from each other, or from `rows`."""
-        tensors = dict(self._make())
+        """The rows of every field.
+
+        Raises `TypeError` for what is no tensor, and `ValueError` if the numbers of rows differ from each other, or
+        from `rows`.
+        """
+        tensors: dict[str, Any] = dict(self._make())
+        for name, values in tensors.items():
+            if not isinstance(values, Tensor):
+                kind = type(values).__name__
+                raise TypeError(f"the field `{name}` must be a tensor, got a `{kind}`: `torch.as_tensor` makes one")
         lengths = {name: len(tensor) for name, tensor in tensors.items()}
         given = {} if self._rows is None else {"rows": self._rows}
         if len({*lengths.values(), *given.values()}) != 1:
