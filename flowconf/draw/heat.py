@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flowconf.report import ConfigError, Diagnostic, Place, bytes_in_words
+from flowconf.report import ConfigError, Diagnostic, Place, bytes_in_words, read_json
 
 T = TypeVar("T")
 
@@ -64,6 +63,6 @@ def _read(path: Path, made: Callable[[Mapping[str, Any]], T]) -> T:
         message, advice = f"`{path}` does not contain a profile", "create one with `flowconf profile`"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(path)), advice=advice))
     try:
-        return made(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, IndexError):
+        return made(read_json(file))
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         raise ConfigError(Diagnostic("FC0301", f"`{file.name}` is not a profile", Place(str(file)))) from None

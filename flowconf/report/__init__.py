@@ -16,6 +16,7 @@ from flowconf.report.errors import (
     of_system,
     why_not,
 )
+from flowconf.report.foreign_json import from_json, read_json
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.report.places import NOWHERE, Place, read_from, shell_word, shown_path
@@ -64,6 +65,7 @@ __all__ = [
     "counted",
     "dotted",
     "drawn",
+    "from_json",
     "grouped",
     "is_own_file",
     "json_line",
@@ -76,6 +78,7 @@ __all__ = [
     "raised_at",
     "raised_here",
     "read_from",
+    "read_json",
     "render_github",
     "render_json",
     "render_plain",

@@ -9,10 +9,11 @@ Data is JSON in an element that does not run; scripts write every text of it as 
 from __future__ import annotations
 
 import json
+import math
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -118,8 +119,27 @@ def _members(whole: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def embedded(data: Mapping[str, Any]) -> str:
     """`data` as JSON in ASCII that no HTML parser takes for markup."""
-    plain = json.dumps(data, separators=(",", ":"), default=str)
-    return plain.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return plain_json(data).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def plain_json(data: Mapping[str, Any]) -> str:
+    """`data` as JSON that a browser reads: a number that is not finite is null."""
+    as_text = partial(json.dumps, separators=(",", ":"), default=str, allow_nan=False)
+    try:
+        return as_text(data)
+    except ValueError:
+        return as_text(_finite(data))
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {key: _finite(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_finite(one) for one in value]
+    return value
 
 
 def in_frame(page: str, height: int = 620) -> str:

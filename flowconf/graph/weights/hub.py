@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from types import ModuleType
 
 from flowconf.graph.weights.file_names import FOLDER_NAMES, INDEX
 from flowconf.language.settings import Checkpoint
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, why_not
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, read_json, why_not
 
 NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 """The name of a model."""
@@ -68,8 +67,8 @@ def _shards(file: Path) -> list[str]:
     if not file.name.endswith(INDEX):
         return []
     try:
-        shards = json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        shards = read_json(file)["weight_map"].values()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
     return [shard for shard in dict.fromkeys(shards) if isinstance(shard, str) and Path(shard).name == shard]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,6 @@ def described(run: Path) -> list[dict[str, Any]]:
         file = kept_file(run, step)
         texts = texts_of(file)
         found.append({"step": step, "file": str(file)} | {key: texts[key] for key in (KEPT, BEST_OF) if key in texts})
-        if VALUE in texts:
+        with suppress(KeyError, ValueError):
             found[-1][VALUE] = float(texts[VALUE])
     return found

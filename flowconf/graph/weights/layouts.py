@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.weights.file_names import INDEX
-from flowconf.report import ConfigError, Diagnostic, Place, listing, shown_path, why_not
+from flowconf.report import ConfigError, Diagnostic, Place, listing, read_json, shown_path, why_not
 
 MAIN = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
 """The keys below which tools write the weights of a model, the usual ones first."""
@@ -66,11 +65,11 @@ def shards_of(file: Path, place: Place) -> dict[str, Path]:
         return ConfigError(Diagnostic("FC0301", f"`{shown_path(file)}` is not an index of weights: {why}", place))
 
     try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        data: Any = read_json(file)
     except OSError as problem:
         raise wrong(why_not(problem)) from None
-    except (ValueError, RecursionError):
-        raise wrong("it is not JSON") from None
+    except ValueError as problem:
+        raise wrong(str(problem)) from None
     shards = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(shards, dict) or not shards:
         raise wrong("it has no `weight_map`")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from flowconf.graph.weights.file_names import INDEX
 from flowconf.graph.weights.sources import NOT_A_WEIGHT, as_unicode, weights_file
-from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
+from flowconf.report import NOWHERE, Diagnostic, PathError, Place, from_json, suggest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +58,7 @@ class Listing:
     def label(self) -> str | None:
         """The label of the graph that the weights belong to."""
         try:
-            document = json.loads(self.metadata.get("graph", "null"))
+            document = from_json(self.metadata.get("graph", "null"))
         except ValueError:
             return None
         label = document.get("label") if isinstance(document, dict) else None

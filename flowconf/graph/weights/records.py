@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import stat
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from flowconf.report import why_not
+from flowconf.report import read_json, why_not
 
-LARGEST = 1 << 24
-"""The maximum size of a record in bytes."""
 DEEPEST = 20
 """The maximum nesting depth of a record."""
 
@@ -21,16 +17,11 @@ def read_record(file: Path) -> tuple[dict[str, Any], str | None]:
     """The record in a file, or an empty one with the reason why it is invalid."""
     found: object = None
     try:
-        known = file.stat()
-        if not stat.S_ISREG(known.st_mode):
-            return {}, "it is not a regular file"
-        if known.st_size > LARGEST:
-            return {}, f"it is larger than {LARGEST:,} bytes"
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
     except OSError as problem:
         return {}, why_not(problem)
-    except (ValueError, RecursionError):
-        return {}, "it is not valid JSON"
+    except ValueError as problem:
+        return {}, str(problem)
     wrong = _wrong_with(found)
     return (found, None) if wrong is None and isinstance(found, dict) else ({}, wrong)
 
@@ -51,7 +42,7 @@ def _wrong_with(found: object) -> str | None:
         if key in found and not fits(found[key]):
             return f"it has no valid `{key}`"
     for name, value in found.get("metrics", {}).items():
-        if not _is_number(value):
+        if not is_number(value):
             return f"`metrics.{name}` is not a number"
     for key in ("started", "ended"):
         if found.get(key) is not None and not _is_time(found[key]):
@@ -68,7 +59,8 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and "\0" not in value
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of a JSON text is a number that a float can be."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:
@@ -93,7 +85,7 @@ def _are(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 def _are_numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and all(map(is_number, value.values()))
 
 
 FIELDS: dict[str, Callable[[object], bool]] = {
@@ -102,7 +94,7 @@ FIELDS: dict[str, Callable[[object], bool]] = {
     "overrides": _are(_is_text),
     "folder": _is_text,
     "status": _is_text,
-    "seed": _is_number,
+    "seed": is_number,
     "host": _is_text,
     "saved": lambda value: isinstance(value, bool),
     "resumed": _are(_is_mapping),
@@ -110,6 +102,6 @@ FIELDS: dict[str, Callable[[object], bool]] = {
     "weights": _is_mapping,
     "sweep": _is_text,
     "git": lambda value: value is None or isinstance(value, dict),
-    "environment": _is_mapping,
+    "environment": lambda value: isinstance(value, dict) and isinstance(value.get("packages", {}), dict),
     "resources": _are_numbers,
 }

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.report import from_json
+
 VERSION = 2
 """Version 1 had no digests; its weights can still be read."""
 FORMAT, DIGESTS, DIGEST = "format", "digests", "digest"
@@ -62,7 +64,10 @@ def digests_in(texts: Mapping[str, str], names: Collection[str]) -> dict[str, st
         raise Broken(f"it has format {version}, but this version of flowconf supports formats up to {VERSION}")
     if texts.get(DIGEST) != _digest_of_texts(texts):
         raise Broken("its metadata does not match its digest")
-    digests = json.loads(texts.get(DIGESTS, "null"))
+    try:
+        digests = from_json(texts.get(DIGESTS, "null"))
+    except ValueError:
+        digests = None
     if not isinstance(digests, dict):
         raise Broken("its metadata has no digests")
     if digests.keys() != set(names):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from flowconf.graph.weights.sources import best_checkpoint, find_run_folder
 from flowconf.language.training import ProfileSection
+from flowconf.report import read_json
 from flowconf.train.checks import road
 from flowconf.train.job import Job
 from flowconf.train.loop import one_step
@@ -62,7 +62,7 @@ def profile(
                     job.enter(job.phases.current)
                 job.take_turn(step)
                 take(job, rows, step)
-    return folder, json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+    return folder, read_json(folder / NUMBERS)
 
 
 def _batches(job: Job) -> Iterator[Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor
 from flowconf.graph.weights.files import header_of, sync_folder
 from flowconf.graph.weights.seal import data_of
 from flowconf.graph.weights.sources import as_unicode
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, why_not
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, from_json, why_not
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.recipe import Stamp, stamp
@@ -151,7 +151,7 @@ class Cache:
         return self._written(text, make)
 
     def _file(self, recipe: str) -> Path:
-        name = re.sub(r"\W+", "_", json.loads(recipe)["data set"].split()[0])
+        name = re.sub(r"\W+", "_", from_json(recipe)["data set"].split()[0])
         return self.folder / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:24]}.safetensors"
 
     def _read(self, recipe: str) -> Splits | str | None:
@@ -196,13 +196,13 @@ def _splits_in(file: Path, recipe: str) -> Splits:
         raise _Unusable("is not a regular file")
     try:
         with as_unicode(file) as path, safe_open(path, framework="pt") as opened:
-            contents = _Contents.model_validate(json.loads((opened.metadata() or {})[CONTENTS]))
+            contents = _Contents.model_validate(from_json((opened.metadata() or {})[CONTENTS]))
             if contents.recipe != recipe:
                 raise _Unusable("has other rows")
             if contents.written * 10**9 != state.st_mtime_ns:
                 raise _Unusable("was changed after it was written")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
-        names = _Names.model_validate(json.loads(bytes(tensors[NAMES].numpy())))
+        names = _Names.model_validate(from_json(bytes(tensors[NAMES].numpy())))
         parts = {part: _mapped(part, rows, tensors, names) for part, rows in contents.splits.items()}
         train, held, tested = parts["train"], parts.get("val"), parts.get("test")
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError) as problem:

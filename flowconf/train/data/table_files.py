@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, suggest, why_not
+from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, from_json, suggest, why_not
 from flowconf.train.data.splits import shares_of
 
 CSV = (".csv", ".tsv")
@@ -203,7 +203,7 @@ def _json_lines(file: str, columns: Sequence[str], form: Format) -> Table:
             if not text.strip():
                 continue
             try:
-                row = json.loads(text)
+                row = from_json(text)
             except ValueError as problem:
                 raise refused(f"line {line:,} of `{file}` is not JSON: {problem}", file, None, line) from None
             if not isinstance(row, Mapping):

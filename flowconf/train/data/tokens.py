@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, suggest
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, read_json, suggest
 from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.files import Windows
 from flowconf.train.data.splits import Resident, Source, Split, Splits
@@ -200,7 +199,7 @@ def _tokenizer(file: str) -> Any:
 def _vocabulary(file: str) -> int:
     """The number of tokens that a tokenizer file says; 0 if that is only known once it is loaded."""
     try:
-        found = json.loads(Path(file).read_text(encoding="utf-8"))
+        found = read_json(Path(file))
         known = found["model"]["vocab"]
         numbers = list(known.values()) if isinstance(known, dict) else [*range(len(known))]
         added = [token["id"] for token in found.get("added_tokens", [])]

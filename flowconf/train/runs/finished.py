@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from flowconf.report.html import html_table
 from flowconf.train.data.splits import classes_in
 from flowconf.train.runs.loading import fitted_of, load_run
 from flowconf.train.runs.lock import LINES
+from flowconf.train.runs.log_reader import lines_in, text_of
 from flowconf.train.screen import number
 
 
@@ -50,8 +50,7 @@ class TrainedRun:
     @property
     def history(self) -> list[dict[str, Any]]:
         """Everything that was logged, in order: `step` and `epoch`, and losses of training or values of a split."""
-        lines = (self.folder / LINES).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [*lines_in(text_of(self.folder / LINES).encode())]
 
     @cached_property
     def graph(self) -> Graph:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import CONFIG, Which, known_record, weights_of
 from flowconf.language import config as configs
 from flowconf.language import projects
-from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place, read_json
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.runs.resume import in_its_folder
@@ -50,8 +49,8 @@ def fitted_of(folder: Path) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as problem:
+        found = read_json(file)
+    except (OSError, ValueError) as problem:
         raise ConfigError(Diagnostic("FC0501", f"`{file}` is damaged: {problem}", Place(str(file)))) from None
     if not isinstance(found, dict):
         raise ConfigError(Diagnostic("FC0501", f"`{file}` is damaged: it must be an object", Place(str(file))))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from flowconf.report import from_json
 
 SLICE = 1 << 18
 """The number of bytes that are read at once; a longer line is no line of a log."""
@@ -94,8 +95,8 @@ def lines_in(data: bytes) -> Iterator[dict[str, Any]]:
     """The lines that are records of a log: JSON objects with a `step`."""
     text = data.decode("utf-8", errors="replace").strip("\n")
     try:
-        found = json.loads("[" + text.replace("\n", ",") + "]")
-    except (ValueError, RecursionError):
+        found = from_json("[" + text.replace("\n", ",") + "]")
+    except ValueError:
         found = [parsed(line) for line in text.split("\n")]
     for line in found:
         if isinstance(line, dict) and type(step := line.get("step")) is int and 0 <= step < LARGEST_STEP:
@@ -105,8 +106,8 @@ def lines_in(data: bytes) -> Iterator[dict[str, Any]]:
 def parsed(text: str) -> object:
     """The data in a text of JSON; None if it is no JSON."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return from_json(text)
+    except ValueError:
         return None
 
 

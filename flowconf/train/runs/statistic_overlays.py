@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -58,11 +59,11 @@ def _short(value: float | None) -> float | None:
 
 def _norms(parameters: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The norm of all parameters inside of each path."""
-    squares: dict[str, float] = {}
+    norms: dict[str, float] = {}
     for name, values in parameters.items():
         for path in paths_above(drawn(name)):
-            squares[path] = squares.get(path, 0.0) + values.get("norm", 0.0) ** 2
-    return {path: square**0.5 for path, square in squares.items()}
+            norms[path] = math.hypot(norms.get(path, 0.0), values.get("norm", 0.0))
+    return norms
 
 
 def _of_members(activations: Mapping[str, Mapping[str, float]], name: str) -> dict[str, float]:

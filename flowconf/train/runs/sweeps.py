@@ -17,11 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from flowconf.graph.weights.files import write_atomically
+from flowconf.graph.weights.records import is_number
 from flowconf.graph.weights.sources import CONFIG, record
 from flowconf.language.config import Config
 from flowconf.language.sections.directions import direction_of_best
 from flowconf.language.training import TrainingConfig
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, json_line, shown_path, why_not
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    Place,
+    RunError,
+    from_json,
+    json_line,
+    shown_path,
+    why_not,
+)
 from flowconf.report.columns import aligned
 from flowconf.text import read
 from flowconf.text.write import dump
@@ -60,11 +71,11 @@ def asked_for(sweep: Path) -> Asked:
     """The command of a sweep. Raises `ConfigError` if its record cannot be read."""
     file = sweep / SWEEP
     try:
-        found = json.loads(text_of(file))
+        found = from_json(text_of(file))
         texts = [found["config"], found["folder"], *found["overrides"]]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a text is expected")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as problem:
+    except (OSError, ValueError, KeyError, TypeError) as problem:
         message = f"the record `{shown_path(file)}` of the sweep cannot be read"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(file)))) from problem
     return Asked(found["config"], tuple(found["overrides"]), found["folder"])
@@ -123,7 +134,7 @@ class SweepRun:
         except OSError:
             return []
         values = [found.get(self.best) for found in lines]
-        return [float(value) for value in values if isinstance(value, int | float)]
+        return [float(value) for value in values if is_number(value)]
 
 
 def read_runs(sweep: Path) -> list[SweepRun]:

@@ -8,7 +8,6 @@ in an answer.
 from __future__ import annotations
 
 import hmac
-import json
 import re
 import secrets
 import sys
@@ -19,7 +18,7 @@ from threading import Lock
 from typing import Any
 from urllib.parse import parse_qs
 
-from flowconf.draw.page.assemble import watch_page
+from flowconf.draw.page.assemble import plain_json, watch_page
 from flowconf.report import raised_at
 from flowconf.train.runs.watching import Watched
 
@@ -113,7 +112,7 @@ class Answering(BaseHTTPRequestHandler):
             self._answer_data(found)
 
     def _answer_data(self, data: Mapping[str, Any]) -> None:
-        self._answer("application/json", json.dumps(data, separators=(",", ":"), default=str).encode())
+        self._answer("application/json", plain_json(data).encode())
 
     def _refuse(self, status: HTTPStatus) -> None:
         self._answer("text/plain; charset=utf-8", f"{status.value} {status.phrase}\n".encode(), status)
