@@ -10,7 +10,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowconf.report.wording import printable
+from flowconf.report.wording import printable, shortened
+
+LONGEST = 200
+"""Longer words of the command line are cut where they are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Place:
 
     def __str__(self) -> str:
         if self.file is None:
-            return f"command line, `{printable(self.word)}`" if self.word else "<python>"
+            return f"command line, `{shortened(printable(self.word), LONGEST)}`" if self.word else "<python>"
         shown = printable(shown_path(self.file))
         return f"{shown}:{self.line}:{self.column}" if self.line else shown
 

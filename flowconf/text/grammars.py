@@ -6,14 +6,14 @@ Importing this module imports Hydra's parser and OmegaConf.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
 from hydra import version
 from hydra.core.override_parser.overrides_parser import OverridesParser, create_functions
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Quote, QuotedString, Sweep
 from hydra.core.override_parser.types import Override as Parsed
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -34,9 +34,29 @@ def parse_override(word: str) -> Parsed:
     """One override, parsed by Hydra's grammar; `ValueError` where it is not valid."""
     version.setbase(VERSION_BASE)
     try:
-        return _parser().parse_overrides([word])[0]
+        parsed = _parser().parse_overrides([word])[0]
     except HydraException as error:
         raise ValueError(str(error)) from error
+    if any(map(_has_sweep, _values_in(parsed._value))):
+        raise NestedSweep("the values of a sweep are inside another value")
+    return parsed
+
+
+class NestedSweep(ValueError):
+    """Values to try as a part of one value, such as `[choice(1, 2), 3]`, which the grammar reads, and nothing tries."""
+
+
+def _values_in(value: Any) -> Iterable[Any]:
+    match value:
+        case ChoiceSweep(list=values) | (list() as values):
+            return values
+        case dict():
+            return value.values()
+    return ()
+
+
+def _has_sweep(value: Any) -> bool:
+    return isinstance(value, Sweep | Glob) or any(map(_has_sweep, _values_in(value)))
 
 
 def as_choice(parsed: Parsed) -> Parsed:

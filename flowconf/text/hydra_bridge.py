@@ -24,7 +24,7 @@ from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, RangeSweep, ValueType
 from hydra.core.override_parser.types import Override as Parsed
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
@@ -34,7 +34,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from flowconf.report import ConfigError, Diagnostic, Place, Reporter
+from flowconf.report import ConfigError, Diagnostic, Place, Reporter, shortened
 from flowconf.report.origins import Document
 from flowconf.text import defaults, hydra_settings
 from flowconf.text.defaults import Composed, Included
@@ -222,9 +222,14 @@ SweepCheck = Callable[[Sequence[str]], Callable[[str | None], object]]
 """Composes a job's config from its overrides, and returns the check that needs the sweeper's direction."""
 
 
-def refuse_endless(overrides: Sequence[Parsed]) -> None:
-    """Raise `ConfigError` for more than `MOST_JOBS` combinations, before they are listed."""
+def refuse_uncountable(overrides: Sequence[Parsed]) -> None:
+    """Raise `ConfigError` for no combination, and for more than `MOST_JOBS`, before they are listed."""
     swept = [one for one in overrides if one.is_sweep_override()]
+    empty = next((one for one in swept if not _number_of_values(one)), None)
+    if empty is not None:
+        message = f"`{shortened(str(empty.input_line))}` has no values to try"
+        advice = f"write a list of values, such as `{empty.key_or_group}=VALUE,VALUE`"
+        raise ConfigError(Diagnostic("FC0103", message, Place(word=str(empty.input_line)), advice=advice))
     if math.prod(map(_number_of_values, swept)) > MOST_JOBS:
         word = str(max(swept, key=_number_of_values).input_line)
         message = f"the sweep has more than {MOST_JOBS:,} runs"
@@ -236,7 +241,10 @@ def _number_of_values(override: Parsed) -> float:
     if isinstance(values, RangeSweep):
         assert values.start is not None
         assert values.stop is not None
-        return max(0, (values.stop - values.start) / values.step) if values.step else math.inf
+        count = (values.stop - values.start) / values.step if values.step else math.inf
+        return max(0, count)  # 0 if it is not a number, too
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        return sum(1 for _ in override.sweep_iterator())
     return len(values.list) if isinstance(values, ChoiceSweep) else 1
 
 
@@ -289,7 +297,7 @@ class SweepLoader(ConfigLoaderImpl):
             return trials
         params = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
         parsed = OverridesParser.create(config_loader=self).parse_overrides([*params, *words])
-        refuse_endless(parsed)
+        refuse_uncountable(parsed)
         (combinations,) = BasicSweeper.split_arguments(parsed, None)
         return min(len(combinations), trials or len(combinations))
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as Parsed
 
 MAX_KEY = 500
+WHOLE = "write whole values, as in `key=choice([1,3],[2,3])`"
 FORMS = "write `key=value`, `+key=value`, `++key=value` or `~key`"
 
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
@@ -104,13 +105,9 @@ def parse(words: Sequence[str]) -> list[Override]:
                 notes.error("FC0103", f"`{short}` has no value", place, advice=f"write `{bare}=value` or `~{bare}`")
             elif why is not None:
                 notes.error("FC0103", f"`{short}` is not a valid override: {why}", place, advice=FORMS)
-            elif isinstance(error, _UnbalancedError):
-                notes.error(
-                    "FC0103",
-                    f"`{short}` is not a valid override: {error}",
-                    place,
-                    advice="close it, or quote the value",
-                )
+            elif isinstance(error, _UnbalancedError | grammars.NestedSweep):
+                advice = "close it, or quote the value" if isinstance(error, _UnbalancedError) else WHOLE
+                notes.error("FC0103", f"`{short}` is not a valid override: {error}", place, advice=advice)
             else:
                 notes.error("FC0103", f"`{short}` is not a valid override", place, advice=FORMS)
     notes.stop_on_errors()

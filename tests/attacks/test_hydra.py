@@ -221,3 +221,32 @@ def test_a_search_without_values_is_refused(values, tmp_path):
     file.write_text(f"{CONFIG}\nsweep: {{trials: 2, over: {{optimizer.lr: '{values}'}}}}\n")
     with pytest.raises(ConfigError, match="no values that a search can try"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=range(0,nan)", "seed=range(3,0)", "seed=range(0,3,-1)", "seed=glob(*)", "optimizer.name=glob(*)"]
+)
+def test_a_sweep_without_values_is_refused(word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(CONFIG)
+    with pytest.raises(ConfigError, match="has no values to try") as caught:
+        sweep("tiny.yaml", [word])
+    assert [(one.code, one.place.word) for one in caught.value.diagnostics] == [("FC0103", word)]
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("value", ["choice(choice(1,2),3)", "[choice(1,2),3]", "{a: glob(*)}", "range(0,3),5"])
+@pytest.mark.parametrize("run", [load, sweep])
+def test_values_to_try_inside_of_a_value_are_refused(run, value, tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(CONFIG)
+    with pytest.raises(ConfigError, match="the values of a sweep are inside another value"):
+        run(str(file), [f"optimizer.betas={value}"])
+
+
+def test_a_long_word_is_cut_where_it_is_shown(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(CONFIG)
+    with pytest.raises(ConfigError) as caught:
+        load(str(file), [f"seed={'a' * 100_000}"])
+    assert len(str(caught.value)) < 1000
