@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from flowconf.editor.analysis import Analysis, is_at
@@ -58,6 +59,7 @@ def _file_named(file: Path, name: str, group: str) -> Place | None:
     """A file of configs, by its path or by the name of an option of a group."""
     for root in config_roots(file):
         for candidate in (root / name, *(root / group / f"{name}{suffix}" for suffix in SUFFIXES)):
-            if candidate.suffix in SUFFIXES and candidate.is_file():
-                return Place(str(candidate), 1, 1)
+            with suppress(OSError):  # a name that is too long, as of a text that is no name
+                if candidate.suffix in SUFFIXES and candidate.is_file():
+                    return Place(str(candidate), 1, 1)
     return None

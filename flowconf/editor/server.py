@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
@@ -13,14 +15,14 @@ from typing import TypeVar
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
 from pygls.uris import from_fs_path, to_fs_path
-from pygls.workspace import PositionCodec, ServerTextPosition
+from pygls.workspace import PositionCodec, ServerTextPosition, TextDocument
 
 from flowconf.editor.analysis import TYPED, Analysis, analysed
 from flowconf.editor.completion import Choice, choices, summary
 from flowconf.editor.definition import defined_at
 from flowconf.editor.explanation import explained
-from flowconf.report import Diagnostic, Place
-from flowconf.text.source import absolute, edited
+from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.text.source import absolute, edited, load
 
 T = TypeVar("T")
 
@@ -38,18 +40,22 @@ KINDS = {
 
 
 class Server(LanguageServer):
-    """The state of one editor: its open files, and the checks of them. One check runs at a time, in a thread."""
+    """The state of one editor: its open files, and the checks of them.
+
+    The checks run in one thread, one after the other: one that nobody waits for any more still runs to its end. An
+    editor sends whole texts, because it and the library divide a text into lines at different characters.
+    """
 
     def __init__(self) -> None:
-        super().__init__("flowconf", version("flowconf"))
-        self.busy = asyncio.Lock()
+        super().__init__("flowconf", version("flowconf"), text_document_sync_kind=lsp.TextDocumentSyncKind.Full)
+        self.worker = ThreadPoolExecutor(1)
         self.checks: dict[str, asyncio.Task[None]] = {}
         self.found: dict[str, Analysis] = {}
 
     @property
-    def texts(self) -> dict[str, str]:
-        """The texts of the open files."""
-        return {file_of(uri): one.source for uri, one in self.workspace.text_documents.items()}
+    def documents(self) -> dict[str, TextDocument]:
+        """The open files by name."""
+        return {file_of(one.uri): one for one in self.workspace.text_documents.values()}
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of some work in the thread, in which the open files have their texts in the editor."""
@@ -58,29 +64,29 @@ class Server(LanguageServer):
             with edited(texts):
                 return work()
 
-        async with self.busy:
-            return await asyncio.to_thread(with_texts, self.texts)
+        texts = {file: one.source for file, one in self.documents.items()}
+        return await asyncio.get_running_loop().run_in_executor(self.worker, with_texts, texts)
 
-    def check(self, uri: str, last: str | None) -> None:
+    def check(self, file: str, last: str | None) -> None:
         """Check an open file soon, unless it changes again before, and then the others, which may use it."""
         for task in self.checks.values():
             task.cancel()
-        others = [other for other in self.workspace.text_documents if other != uri]
-        self.checks = {each: asyncio.create_task(self._check(each, last)) for each in (uri, *others)}
+        files = dict.fromkeys((file, *self.documents))
+        self.checks = {each: asyncio.create_task(self._check(each, last)) for each in files}
 
-    async def _check(self, uri: str, last: str | None) -> None:
+    async def _check(self, file: str, last: str | None) -> None:
         await asyncio.sleep(PAUSE)
-        document = self.workspace.text_documents.get(uri)
+        document = self.documents.get(file)
         if document is None:
             return
         try:
-            found = self.found[uri] = await self.run(partial(analysed, file_of(uri), last))
+            found = self.found[file] = await self.run(partial(analysed, file, last))
             shown = [self.diagnostic(one, one.place) for one in found.here]
             shown += [self.diagnostic(one, place) for one, place in found.elsewhere]
         except Exception as problem:  # noqa: BLE001 - modules of the project may raise anything
             message = f"the check failed: {type(problem).__name__}: {problem}"
-            shown = [lsp.Diagnostic(self.range(Place(file_of(uri), 1, 1)), message, source="flowconf")]
-        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(uri, shown, document.version))
+            shown = [lsp.Diagnostic(self.range(Place(file, 1, 1)), message, source="flowconf")]
+        self.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(document.uri, shown, document.version))
 
     def diagnostic(self, one: Diagnostic, place: Place) -> lsp.Diagnostic:
         """A mistake at a place of a file, which is that of the mistake itself or leads to it."""
@@ -98,7 +104,12 @@ class Server(LanguageServer):
         )
 
     def location(self, place: Place) -> lsp.Location:
-        return lsp.Location(uri_of(str(place.file)), self.range(place))
+        return lsp.Location(self.uri_of(str(place.file)), self.range(place))
+
+    def uri_of(self, file: str) -> str:
+        """The URI of a file, as the editor writes it if it has opened the file."""
+        document = self.documents.get(file)
+        return from_fs_path(file) or file if document is None else document.uri
 
     def range(self, place: Place) -> lsp.Range:
         """A place in the editor's units."""
@@ -108,26 +119,32 @@ class Server(LanguageServer):
         start, end = (self.codec.position_to_client_units(lines, ServerTextPosition(line, at)) for at in ends)
         return lsp.Range(start, end)
 
-    def position(self, uri: str, at: lsp.Position) -> tuple[int, int]:
+    def position(self, file: str, at: lsp.Position) -> tuple[int, int]:
         """A position of the editor as line and column from 1."""
-        where = self.codec.position_from_client_units(self.lines(file_of(uri)), at)
+        where = self.codec.position_from_client_units(self.lines(file), at)
         return where.line + 1, where.character + 1
 
     def lines(self, file: str) -> Sequence[str]:
-        return self.workspace.get_text_document(uri_of(file)).lines
+        """The lines of a file as the editor has it, or on the disk; none if it cannot be read."""
+        document = self.documents.get(file)
+        try:
+            text = load(file).text if document is None else document.source
+        except ConfigError:
+            return ()
+        return text.split("\n")
 
     @property
     def codec(self) -> PositionCodec:
         return self.workspace.position_codec
 
-    async def current(self, uri: str) -> Analysis:
+    async def current(self, file: str) -> Analysis:
         """The checks of a file as it is written now."""
-        pending = self.checks.get(uri)
+        pending = self.checks.get(file)
         if pending is not None:
             await asyncio.wait([pending])
-        if uri not in self.found:
-            self.found[uri] = await self.run(partial(analysed, file_of(uri), TYPED))
-        return self.found[uri]
+        if file not in self.found:
+            self.found[file] = await self.run(partial(analysed, file, TYPED))
+        return self.found[file]
 
 
 server = Server()
@@ -137,19 +154,22 @@ server = Server()
 @server.feature(lsp.TEXT_DOCUMENT_DID_SAVE)
 def saved(ls: Server, params: lsp.DidOpenTextDocumentParams | lsp.DidSaveTextDocumentParams) -> None:
     """Check everything."""
-    ls.check(params.text_document.uri, None)
+    ls.check(file_of(params.text_document.uri), None)
 
 
 @server.feature(lsp.TEXT_DOCUMENT_DID_CHANGE)
 def changed(ls: Server, params: lsp.DidChangeTextDocumentParams) -> None:
     """Check what needs no data."""
-    ls.check(params.text_document.uri, TYPED)
+    ls.check(file_of(params.text_document.uri), TYPED)
 
 
 @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
 def closed(ls: Server, params: lsp.DidCloseTextDocumentParams) -> None:
     """Forget the file, which has the text on the disk again."""
-    ls.found.pop(params.text_document.uri, None)
+    file = file_of(params.text_document.uri)
+    if file in ls.checks:
+        ls.checks.pop(file).cancel()
+    ls.found.pop(file, None)
     ls.text_document_publish_diagnostics(lsp.PublishDiagnosticsParams(params.text_document.uri, []))
 
 
@@ -158,11 +178,11 @@ def closed(ls: Server, params: lsp.DidCloseTextDocumentParams) -> None:
 )
 async def complete(ls: Server, params: lsp.CompletionParams) -> list[lsp.CompletionItem]:
     """The names that can be written at a position."""
-    uri = params.text_document.uri
-    text = ls.workspace.get_text_document(uri).source
-    line, column = ls.position(uri, params.position)
-    found = await ls.run(lambda: choices(file_of(uri), text, line, column))
-    return [_item(ls, one, Place(file_of(uri), line, column - one.typed, one.typed)) for one in found]
+    file = file_of(params.text_document.uri)
+    text = "\n".join(ls.lines(file))
+    line, column = ls.position(file, params.position)
+    found = await ls.run(lambda: choices(file, text, line, column))
+    return [_item(ls, one, Place(file, line, column - one.typed, one.typed)) for one in found]
 
 
 def _item(ls: Server, one: Choice, place: Place) -> lsp.CompletionItem:
@@ -185,10 +205,9 @@ async def resolve(ls: Server, item: lsp.CompletionItem) -> lsp.CompletionItem:
 @server.feature(lsp.TEXT_DOCUMENT_HOVER)
 async def hover(ls: Server, params: lsp.HoverParams) -> lsp.Hover | None:
     """What a member, reference, module or key is."""
-    uri = params.text_document.uri
-    found = await ls.current(uri)
-    line, column = ls.position(uri, params.position)
-    word = ls.workspace.get_text_document(uri).word_at_position(params.position)
+    found = await ls.current(file_of(params.text_document.uri))
+    line, column = ls.position(found.file, params.position)
+    word = word_at("".join(ls.lines(found.file)[line - 1 : line]), column)
     text = await ls.run(lambda: explained(found, line, column, word))
     return None if text is None else lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text))
 
@@ -196,23 +215,22 @@ async def hover(ls: Server, params: lsp.HoverParams) -> lsp.Hover | None:
 @server.feature(lsp.TEXT_DOCUMENT_DEFINITION)
 async def definition(ls: Server, params: lsp.DefinitionParams) -> lsp.Location | None:
     """Where what is named at a position is defined."""
-    uri = params.text_document.uri
-    found = await ls.current(uri)
-    place = await ls.run(lambda: defined_at(found, *ls.position(uri, params.position)))
+    found = await ls.current(file_of(params.text_document.uri))
+    line, column = ls.position(found.file, params.position)
+    place = await ls.run(lambda: defined_at(found, line, column))
     return None if place is None or place.file is None else ls.location(place)
 
 
 @server.feature(lsp.TEXT_DOCUMENT_CODE_ACTION, lsp.CodeActionOptions(code_action_kinds=[lsp.CodeActionKind.QuickFix]))
 async def fixes(ls: Server, params: lsp.CodeActionParams) -> list[lsp.CodeAction]:
     """The edits that `check --fix` would make in the lines that are asked for."""
-    uri = params.text_document.uri
-    found = await ls.current(uri)
+    found = await ls.current(file_of(params.text_document.uri))
     actions = []
     for one in found.here:
         where, fix = ls.range(one.place), one.fix
         if fix is None or where.end.line < params.range.start.line or params.range.end.line < where.start.line:
             continue
-        edit = {uri_of(str(fix.place.file)): [lsp.TextEdit(ls.range(fix.place), fix.text)]}
+        edit = {ls.uri_of(str(fix.place.file)): [lsp.TextEdit(ls.range(fix.place), fix.text)]}
         actions.append(
             lsp.CodeAction(
                 title=str(one.help),
@@ -228,11 +246,12 @@ async def fixes(ls: Server, params: lsp.CodeActionParams) -> list[lsp.CodeAction
 def file_of(uri: str) -> str:
     """The absolute path of a file of the editor; the URI itself for what is no file."""
     path = to_fs_path(uri)
-    return uri if path is None else str(absolute(path))
+    return uri if path is None or "\0" in path else str(absolute(path))
 
 
-def uri_of(file: str) -> str:
-    return from_fs_path(file) or file
+def word_at(line: str, column: int) -> str:
+    """The word around a column (from 1) of a line."""
+    return re.search(r"\w*$", line[: column - 1])[0] + re.match(r"\w*", line[column - 1 :])[0]  # type: ignore[index]
 
 
 def serve() -> None:
