@@ -254,6 +254,25 @@ class Job:
         computed = [{f"turn/{turn.turn}", *(f"loss/{term.name}" for term in turn.terms)} for turn in turns]
         return [sum(name in names for names in computed) for name in self.columns]
 
+    def sums(self, losses: Tensor, begin: int) -> dict[str, tuple[float, int]]:
+        """What the loss of the steps from `begin` on adds up from, as sums over steps and the number of these steps.
+
+        Without turns, that is the loss of the steps. With turns, it is the weighted terms, as in an evaluation: each is
+        a mean over the steps in which it was computed. `losses` are [steps, columns].
+        """
+        if self.active.turn is None:
+            return {"loss": (losses[:, 0].sum().item(), len(losses))}
+        weights: dict[str, dict[int, float]] = {}
+        for number in range(len(losses)):
+            turn = self.turn_at(begin + number)
+            for term, weight in zip(turn.terms, turn.weights_at(begin + number, self.length), strict=True):
+                weights.setdefault(f"loss/{term.name}", {})[number] = weight
+        columns = dict(zip(self.columns, losses.T[1:], strict=True))
+        return {
+            name: ((columns[name][list(own)] @ losses.new_tensor(list(own.values()))).item(), len(own))
+            for name, own in weights.items()
+        }
+
     def learning_rates(self) -> dict[str, float]:
         """The current learning rates: `lr` of the first group, and `lr/SELECTOR` of those that selectors take."""
         rates = [group["lr"] for group in self.learning_rate.groups]

@@ -19,7 +19,7 @@ from torch import Tensor
 from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
 from flowconf.language.points import Point
-from flowconf.language.training import evaluated_on
+from flowconf.language.training import LATEST, evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shell_word
 from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
@@ -30,7 +30,7 @@ from flowconf.train.objective.parts import have_one_shape, unchanged, whole, who
 from flowconf.train.objective.terms import Average, Sums, Values, Wholes, means_of
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.progress import Window, check_progress, progress_of, restore_window
+from flowconf.train.runs.progress import Window, check_progress, loss_of, progress_of, restore_window
 from flowconf.train.runs.resources import ResourceMeter
 from flowconf.train.runs.state import load_checkpoint, whole_state
 from flowconf.train.screen import Screen, headline, shown
@@ -94,7 +94,15 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     job.phases.observe(step, found)
                     job.learning_rate.observe(found)
                 if evaluates:
-                    report(job, run, screen, step, found, "best" if better else "", recent_loss(job, window))
+                    report(
+                        job,
+                        run,
+                        screen,
+                        step,
+                        found,
+                        "best" if better and trainer.best != LATEST else "",
+                        recent_loss(job, step, window),
+                    )
                 if found:
                     job.watchers.evaluated(step, found)
                 ends = step == job.total_steps or best.gives_up
@@ -283,14 +291,13 @@ def log_losses(job: Job, run: Run, screen: Screen, step: int, window: Window) ->
     if not window:
         return
     first = step - len(window) + 1
-    losses = job.team.average(table(window))
-    *means, total = torch.cat([losses.mean(0), losses[window.reported :, 0].sum(0, keepdim=True)]).tolist()
-    window.logged_loss += total
-    window.logged_steps += len(window) - window.reported
+    losses = job.team.average(table(window)).cpu()
+    window.add_up(job.sums(losses[window.reported :], first - 1 + window.reported))
     window.reported = 0
     window.clear()
-    values = {"train/loss": means[0]}
-    for name, mean, steps in zip(job.columns, means[1:], job.steps_of(first - 1, step), strict=True):
+    values = {"train/loss": loss_of(job.sums(losses, first - 1))}
+    means = losses.mean(0).tolist()[1:]
+    for name, mean, steps in zip(job.columns, means, job.steps_of(first - 1, step), strict=True):
         if steps:
             values[f"train/{name}"] = mean if steps == len(losses) else mean * (len(losses) / steps)
     run.log(step, {**values, **job.learning_rates(), **job.changing(step - 1)}, **where(job, step))
@@ -323,13 +330,13 @@ def table(window: Sequence[Sequence[Tensor]]) -> Tensor:
     return torch.stack([value for row in window for value in row]).view(len(window), -1)
 
 
-def recent_loss(job: Job, window: Window) -> dict[str, float]:
-    """The mean training loss since the last evaluation."""
-    total, count = window.logged_loss, window.logged_steps + len(window) - window.reported
-    if len(window) > window.reported:
-        total += job.team.average(table(window[window.reported :]))[:, 0].sum().item()
-    window.logged_loss, window.logged_steps, window.reported = 0.0, 0, len(window)
-    return {"train/loss": total / count} if count else {}
+def recent_loss(job: Job, step: int, window: Window) -> dict[str, float]:
+    """The training loss after `step` steps, over those since the last evaluation."""
+    fresh = len(window) - window.reported
+    if fresh:
+        window.add_up(job.sums(job.team.average(table(window[-fresh:])), step - fresh))
+    found, window.logged, window.reported = window.logged, {}, len(window)
+    return {"train/loss": loss_of(found)} if found else {}
 
 
 def _at(job: Job, step: int) -> str:

@@ -134,6 +134,7 @@ def test_the_latest_weights_are_the_best_ones_also_after_a_resume(folder):
     """Whatever their values: the learning rate makes each evaluation worse than the first one."""
     text = TEXT.replace("ema: 0.5", "best: last").replace("lr: ", "lr: 10")
     whole = folder.train(text=text)
+    assert "(best)" not in folder.said.getvalue()
     best, losses = best_steps(whole, 1)
     assert max(losses) not in best
     assert said(whole.folder / "checkpoints/best.safetensors") == {"best_of": "last", "value": f"{max(losses):.1f}"}

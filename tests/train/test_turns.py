@@ -174,9 +174,33 @@ def test_the_losses_of_several_steps_are_means_over_the_steps_of_their_turns(fol
     six = [line for line in folder.train(text=WGAN).log if "train/loss" in line]
     for number, line in enumerate(six):
         steps = one[6 * number : 6 * number + 6]
-        for key in ("train/loss", "train/loss/real", "train/loss/fool", "train/turn/critic", "train/turn/generator"):
+        for key in ("train/loss/real", "train/loss/fool", "train/turn/critic", "train/turn/generator"):
             values = [step[key] for step in steps if key in step]
             assert line[key] == pytest.approx(sum(values) / len(values), abs=1e-5)
+
+
+def test_the_loss_of_training_adds_up_the_terms_of_all_turns_as_an_evaluation_does(folder):
+    ramp = WGAN.replace(
+        "fool: {fn: value, input: critic, weight: -1}", "fool: {fn: value, input: critic, weight: RAMP}"
+    )
+    ramp = ramp.replace("RAMP", "{linear: {from: -1, to: -2}}").replace("log_every: 6", "log_every: 10").replace("steps: 60", "steps: 20")
+    run = folder.train(text=ramp)
+    one = folder.train(text=ramp.replace("log_every: 10", "log_every: 1"))
+    steps = {line["step"]: line for line in one.log if "train/loss" in line}
+    for line in run.log:
+        if "train/loss" in line:
+            turns = [[], []]
+            for step in range(line["step"] - 9, line["step"] + 1):
+                turns[(step - 1) % 6 == 5].append(steps[step]["train/loss"])
+            assert line["train/loss"] == pytest.approx(sum(sum(turn) / len(turn) for turn in turns), abs=1e-5)
+
+
+def test_a_term_of_two_turns_counts_once_in_the_loss_of_training(folder):
+    run = folder.train("trainer.epochs=1", text=OVERLAPPING)
+    *_, line = [line for line in run.log if "train/loss" in line]
+    terms = {name: line[f"train/loss/{name}"] for name in ("label", "side")}
+    weights = {name: load(folder.write(OVERLAPPING)).training.loss[name].weight for name in terms}
+    assert line["train/loss"] == pytest.approx(sum(weights[name] * terms[name] for name in terms), rel=1e-5)
 
 
 def test_what_no_turn_updates_does_not_move(folder, capsys):

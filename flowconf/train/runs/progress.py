@@ -22,8 +22,19 @@ class Window(list[list[Tensor]]):
         super().__init__()
         self.reported = 0
         """How many of them the last evaluation has reported."""
-        self.logged_loss, self.logged_steps = 0.0, 0
-        """The sum of the losses that were logged since the last evaluation, and their number."""
+        self.logged: dict[str, tuple[float, int]] = {}
+        """What was logged since the last evaluation, as in `Job.sums`."""
+
+    def add_up(self, sums: Mapping[str, tuple[float, int]]) -> None:
+        """Add sums over steps, and the numbers of these steps, to what was logged."""
+        for name, (total, steps) in sums.items():
+            before, counted = self.logged.get(name, (0.0, 0))
+            self.logged[name] = before + total, counted + steps
+
+
+def loss_of(sums: Mapping[str, tuple[float, int]]) -> float:
+    """The loss that adds up from `Job.sums`."""
+    return sum(total / steps for total, steps in sums.values())
 
 
 def progress_of(job: Job, run: Run, step: int, best: Best, callbacks: dict[str, Any]) -> Progress:
