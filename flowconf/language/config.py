@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
+
+from pydantic import BaseModel
 
 from flowconf.language import projects, schema
 from flowconf.language.advice import hints, vocabulary
 from flowconf.language.advice.sections import SECTIONS, TOP
 from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
+from flowconf.language.section import Choice
 from flowconf.language.sections import checks
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Advice, ConfigError, Diagnostic, Origins, Reporter, dotted, texts
@@ -27,6 +30,26 @@ class ConfigDocument(TrainingConfig):
 
     model: schema.GraphDocument
     """The graph."""
+
+
+def _choices(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, frozenset[str]]]:
+    """The patterns of the choices in a model, and their keys."""
+    for name, field in model.model_fields.items():
+        for inner, below in _models_in(field.annotation):
+            at = (*path, field.alias or name, *below)
+            if issubclass(inner, Choice):
+                yield ".".join(at), frozenset(schema.keys_of(inner))
+            yield from _choices(inner, at)
+
+
+def _models_in(annotation: object) -> Iterator[tuple[type[BaseModel], tuple[str, ...]]]:
+    """The models that a value may be, and what is above them in lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, ()
+    else:
+        below = ("*",) if get_origin(annotation) in (list, dict) else ()
+        for argument in getattr(annotation, "__args__", ()):
+            yield from ((model, (*below, *inner)) for model, inner in _models_in(argument))
 
 
 RULES = MergeRules(
@@ -51,6 +74,11 @@ RULES = MergeRules(
         {"data.evaluate.*", "data.mixture.*", "loss.*", "metrics.*", "phases.*", "turns.*", "callbacks.*"}
         | {"optimizer.groups.*"}
     ),
+    choices={
+        **dict(_choices(TrainingConfig)),
+        **{f"**.{end}": keys for end, keys in _choices(schema.Follows, ("follows",))},
+        **dict.fromkeys(("init_from", "**.checkpoint"), frozenset({"path", "config", "hub"})),
+    },
 )
 """What composition has to know about the language."""
 

@@ -7,6 +7,8 @@ is:
 - a mapping without a verb over a call turns the call into a mapping with that verb first;
 - null removes a member and keeps its position, so that a later file may restore it.
 
+Where only one of some keys may be set (`until: {epoch: 3}`), one that is given replaces the others.
+
 `???` never replaces anything. Replaced places are kept as history.
 """
 
@@ -41,6 +43,8 @@ class MergeRules:
         removable: patterns of members that null removes, besides the members of a flow.
         tops: the keys at the top of a config, the one that holds the graph first.
         synonyms: what other tools call a key -> the key.
+        choices: patterns of mappings -> the keys of which only one may be set; one that begins with `**.` is the end of
+            a path.
     """
 
     flow: str
@@ -54,6 +58,7 @@ class MergeRules:
     removable: frozenset[str] = frozenset()
     tops: tuple[str, ...] = ()
     synonyms: Mapping[str, str] = field(default_factory=dict)
+    choices: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Kind(Enum):
@@ -86,8 +91,8 @@ def heads(node: Node, kind: Kind, rules: MergeRules) -> frozenset[str]:
     return frozenset(node.value.keys() & (rules.verbs | {rules.flow}))
 
 
-def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLAIN) -> Node:
-    """`new` over `base`."""
+def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLAIN, path: Path = ()) -> Node:
+    """`new` over `base`, both at `path`."""
     if base is None:
         return new
     if new.value == MISSING:
@@ -100,12 +105,25 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
     if ours and theirs and ours != theirs:
         return _replaced(base, new)
     keys = base.value.keys() | new.value.keys()
-    members = dict(base.value)
+    others = _alternatives(base, new, path, rules)
+    members, gone = {key: child for key, child in base.value.items() if key not in others}, {**base.gone, **others}
     for key, child in new.value.items():
         below = kind_below(kind, key, keys, rules)
         old = members.get(key)
-        members[key] = merge(old, child, rules, below) if old else _revived(child, base.gone.get(key, ()))
-    return replace(base, value=members, mount=new.mount or base.mount)
+        members[key] = merge(old, child, rules, below, (*path, key)) if old else _revived(child, gone.get(key, ()))
+    return replace(base, value=members, gone=gone, mount=new.mount or base.mount)
+
+
+def _alternatives(base: Node, new: Node, path: Path, rules: MergeRules) -> dict[str, tuple[Place, ...]]:
+    """The keys of `base` that one of `new` replaces because only one of them may be set, and where that is written."""
+    set_now = {key: child.key for key, child in new.value.items() if child.value is not None}
+    found: dict[str, tuple[Place, ...]] = {}
+    for pattern, keys in rules.choices.items():
+        now = keys & set_now.keys()
+        if now and is_any([pattern], path):
+            others = [(key, base.value[key]) for key in keys & base.value.keys() if key not in new.value]
+            found |= {key: (*old.history, old.place, set_now[min(now)]) for key, old in others}
+    return found
 
 
 def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, Node]]:
@@ -125,12 +143,14 @@ def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, N
 
 
 def is_any(patterns: Iterable[str], path: Path) -> bool:
-    """Whether one of the dotted patterns matches `path`; `*` matches any one part."""
-    parts = [str(part) for part in path]
-    return any(
-        len(pattern) == len(parts) and all(one in ("*", part) for one, part in zip(pattern, parts, strict=True))
-        for pattern in (one.split(".") for one in patterns)
-    )
+    """Whether one of the dotted patterns matches `path`; `*` matches any one part, and `**` in front any number."""
+    for pattern in patterns:
+        wanted, parts = pattern.removeprefix("**.").split("."), [str(part) for part in path]
+        if wanted != pattern.split("."):
+            parts = parts[-len(wanted) :]
+        if len(wanted) == len(parts) and all(one in ("*", part) for one, part in zip(wanted, parts, strict=True)):
+            return True
+    return False
 
 
 def _as_mapping(base: Node, new: Node, kind: Kind, rules: MergeRules) -> Node:
@@ -165,7 +185,8 @@ def put(root: Node, path: Path, node: Node, rules: MergeRules) -> Node:
         step = path[index]
         if container is not None and isinstance(container.value, list) and isinstance(step, int):
             items = list(container.value)
-            items[step] = merge(items[step], node, rules, kind_at(root, path[: index + 1], rules))
+            at = path[: index + 1]
+            items[step] = merge(items[step], node, rules, kind_at(root, at, rules), at)
             node = replace(container, value=items)
         else:
             node = Node({str(step): node}, node.key, node.key)

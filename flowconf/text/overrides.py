@@ -200,9 +200,13 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
         labels = (Label("set here", old.place),)
         raise ConfigError(Diagnostic("FC0102", message, place, override.key, labels, advice))
     adds = parsed.is_add() or parsed.is_force_add()
-    if not _can_hold(root, path, rules) or not (adds or old is not None or _may_be_set(root, path, rules)):
+    value = parsed.value()
+    is_section = override.key in rules.tops and override.key != "defaults"
+    if not _can_hold(root, path, rules) or not (
+        adds or old is not None or is_section or _may_be_set(root, path, rules)
+    ):
         raise _unknown(root, override, path, rules, groups)
-    return put(root, path, from_plain(parsed.value(), place), rules)
+    return put(root, path, from_plain(value, place), rules)
 
 
 def may_name_graphs(override: Override, rules: MergeRules) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import flowconf
 from flowconf.api import load
 from flowconf.language import registry
+from flowconf.language.config import compose
 from flowconf.language.points import RunLength
 from flowconf.language.sections.directions import direction_of_best, with_mode
 from flowconf.language.sections.vain import check_length
@@ -371,3 +372,27 @@ def test_a_step_with_the_name_of_the_default_input():
     (found,) = flowconf.check({"flow": {"x": "Linear(8, 4)"}})
     assert (found.code, found.message, found.labels) == ("FC0142", "duplicate name `x`", ())
     assert found.advice == "a graph without `inputs` has the input `x`: rename the step, or declare `inputs`"
+
+
+def test_a_word_replaces_the_alternatives_of_a_choice(tmp_path):
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        """
+model: {inputs: {image: [B, 8]}, flow: {logits: "Linear(8, 4)"}}
+data: {name: synthetic, shape: [8], classes: 4, rows: 320, batch_size: 32}
+loss: {label: {fn: cross_entropy, input: logits, target: label, weight: {linear: {from: 1, to: 0}}}}
+phases: {warm: {until: {epoch: 1}, lr: 0.1}}
+init_from: {config: other.yaml, at: logits}
+"""
+    )
+    words = [
+        "phases.warm.until.step=3",
+        "loss.label.weight={steps: {values: [1, 2], at: [0.5]}}",
+        "init_from.path=other",
+    ]
+    composed = compose(file, [*words, "schedule={name: cosine, warmup: {epoch: 1}}", "schedule.warmup.step=4"])
+    plain = composed.document.origins.root.plain()
+    assert plain["phases"]["warm"] == {"until": {"step": 3}, "lr": 0.1}
+    assert plain["loss"]["label"]["weight"] == {"steps": {"values": [1, 2], "at": [0.5]}}
+    assert plain["init_from"] == {"path": "other", "at": "logits"}
+    assert plain["schedule"] == {"name": "cosine", "warmup": {"step": 4}}

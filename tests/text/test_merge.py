@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowconf.report import Place
 from flowconf.report.origins import Node, Origins, from_plain
-from flowconf.text.merge import merge
+from flowconf.text.merge import merge, nested
 from tests.text.conftest import RULES
 
 
@@ -64,6 +65,32 @@ def steps(node: Node) -> Any:
 )  # fmt: skip
 def test_a_step_over_a_step(old: Any, new: Any, result: Any) -> None:
     assert steps(merged(flow(s=old), flow(s=new)))["s"] == result
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "result"),
+    [
+        ({"epoch": 3}, {"step": 5}, {"step": 5}),
+        ({"epoch": 3}, {"epoch": 4}, {"epoch": 4}),
+        ({"epoch": 3}, {"epoch": None, "step": 5}, {"epoch": None, "step": 5}),
+        ({"epoch": 3}, {"step": None}, {"epoch": 3, "step": None}),
+        ({"epoch": 3}, {"step": 5, "other": 1}, {"step": 5, "other": 1}),
+        ({"epoch": 3, "other": 1}, {"other": 2}, {"epoch": 3, "other": 2}),
+        ({"epoch": {"by": 1}}, {"epoch": {"of": 2}}, {"epoch": {"by": 1, "of": 2}}),
+        ({"epoch": 3}, {"step": 5, "fraction": 1}, {"step": 5, "fraction": 1}),
+        (3, {"step": 5}, {"step": 5}),
+    ],
+)
+def test_one_alternative_replaces_another(old: Any, new: Any, result: Any) -> None:
+    choices = {"phases.*.until": frozenset({"epoch", "step", "fraction"}), "**.follows": frozenset({"epoch", "step"})}
+    rules = replace(RULES, choices=choices)
+    for above in (("phases", "warm", "until"), ("model", "flow", "a", "follows")):
+        layers = (nested(above, from_plain(each, Place("f", 1, 1))) for each in (old, new))
+        assert merge(*layers, rules).at(above).plain() == result
+    elsewhere = (
+        nested(("phases", "until"), from_plain(each, Place("f", 1, 1))) for each in ({"epoch": 3}, {"step": 5})
+    )
+    assert merge(*elsewhere, rules).at(("phases", "until")).plain() == {"epoch": 3, "step": 5}
 
 
 def test_outside_of_a_flow_verbs_mean_nothing() -> None:

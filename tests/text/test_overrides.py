@@ -283,12 +283,11 @@ def test_all_unreadable_words_come_at_once(refused: Callable[..., tuple[Diagnost
     assert len(refused(MAIN, "seed", "x=(", "seed=3", "a==b")) == 3
 
 
-def test_a_key_that_the_config_leaves_out_is_added_with_a_plus(tmp_path: Path) -> None:
+def test_a_section_that_the_config_leaves_out_is_set(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("model: {inputs: {x: [B, 4]}, flow: {a: GELU}}\ndata: {name: digits}\nloss: {}\n")
-    with pytest.raises(ConfigError) as refused:
-        compose(file, ["phases={}"])
-    assert refused.value.diagnostics[0].help == "write `+phases={}`"
+    for word in ("schedule={name: cosine}", "+schedule={name: cosine}"):
+        assert compose(file, [word]).document.origins.root.plain()["schedule"] == {"name": "cosine"}
 
 
 @pytest.mark.parametrize("words", [["~schedule"], ["schedule=null"], ["+pivot=plain"], ["~schedule", "seed=1"]])

@@ -183,7 +183,11 @@ def test_the_loss_of_training_adds_up_the_terms_of_all_turns_as_an_evaluation_do
     ramp = WGAN.replace(
         "fool: {fn: value, input: critic, weight: -1}", "fool: {fn: value, input: critic, weight: RAMP}"
     )
-    ramp = ramp.replace("RAMP", "{linear: {from: -1, to: -2}}").replace("log_every: 6", "log_every: 10").replace("steps: 60", "steps: 20")
+    ramp = (
+        ramp.replace("RAMP", "{linear: {from: -1, to: -2}}")
+        .replace("log_every: 6", "log_every: 10")
+        .replace("steps: 60", "steps: 20")
+    )
     run = folder.train(text=ramp)
     one = folder.train(text=ramp.replace("log_every: 10", "log_every: 1"))
     steps = {line["step"]: line for line in one.log if "train/loss" in line}
