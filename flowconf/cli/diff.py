@@ -97,12 +97,13 @@ def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -
 
 def _carried(parameters: Mapping[str, tuple[int, ...]], lost: Collection[str]) -> dict[str, Any]:
     """The overlay of the weights that carry over: by path, their share, and how many tensors they are."""
-    from flowconf.draw.levels import drawn, paths_above
+    from flowconf.draw.levels import drawn
+    from flowconf.language.paths import parents
 
     sizes: dict[str, list[int]] = {}
     for name, shape in parameters.items():
         kept = name not in lost
-        for path in paths_above(drawn(name)):
+        for path in parents(drawn(name)):
             one = sizes.setdefault(path, [0, 0, 0, 0])
             for at, more in enumerate((kept, 1, kept * prod(shape), prod(shape))):
                 one[at] += more

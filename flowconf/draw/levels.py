@@ -12,10 +12,8 @@ from typing import Any, TypeGuard
 from flowconf.draw.calls import calls_of, value_text
 from flowconf.draw.facts import Facts, SourceClass
 from flowconf.draw.members import Edge, Level, Member
-from flowconf.language import registry
-from flowconf.language.arguments import Call
 from flowconf.language.changing import in_words
-from flowconf.language.paths import join
+from flowconf.language.paths import above, join, parents
 from flowconf.language.plan import (
     Applied,
     Chain,
@@ -30,6 +28,7 @@ from flowconf.language.plan import (
     Step,
     Value,
 )
+from flowconf.language.references import is_opened
 from flowconf.language.settings import Adapter, Setting
 from flowconf.report import NOWHERE, Place
 
@@ -92,8 +91,8 @@ class _Picture:
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
         for prefix, step in _all_steps(plan):
-            if step.repeat is not None and isinstance(step.repeat.value, int) and not step.copies:
-                self.repeats[join(prefix, step.path)] = step.repeat.value
+            if step.repeat is not None and not step.copies:
+                self.repeats[join(prefix, step.path)] = step.copy_count
             self.shared |= {join(prefix, one.path) for one in step.applied() if isinstance(one.module, Shared)}
         self.adapters = {adapter.name for adapter in plan.all_adapters()}
         for adapter in plan.all_adapters():
@@ -276,10 +275,7 @@ class _Picture:
 
     def unfolds(self, applied: Applied) -> bool:
         """Whether there is something inside of a module: a graph, or modules of a package or project."""
-        module = applied.module
-        if isinstance(module, Call):
-            return bool(self.modules) and registry.modules.is_opened(module.name)
-        return isinstance(module, Mount)
+        return isinstance(applied.module, Mount) or (bool(self.modules) and is_opened(applied.module))
 
     def modules_in(self, path: str) -> Level | None:
         """The modules inside of that at a path, in declared order. What goes from one to another is not known."""
@@ -376,13 +372,9 @@ class _Picture:
         """How the modules at `path` are frozen, by the nearest setting at or above it; adapters never are."""
         if not self.adapters.isdisjoint(path.split(".")):
             return ""
-        while True:
-            setting = self.settings.get(path)
-            if setting is not None and setting.frozen:
-                return "" if setting.frozen == "no" else setting.frozen
-            if not path:
-                return ""
-            path = path.rpartition(".")[0]
+        settings = (self.settings.get(one) for one in above(path))
+        nearest = next((setting.frozen for setting in settings if setting is not None and setting.frozen), "no")
+        return "" if nearest == "no" else nearest
 
     def counted(self, path: str, inside: Level | None) -> dict[str, Any]:
         """The fields of a member that the parameters at and below its path determine."""
@@ -396,7 +388,7 @@ class _Picture:
         """The tensors at and below each path, with their names from there on."""
         found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
         for tensor, shape in self.facts.parameters.items():
-            for path in paths_above(tensor):
+            for path in parents(tensor):
                 found.setdefault(path, []).append((tensor[len(path) :].lstrip("."), shape))
         return found
 
@@ -405,7 +397,7 @@ class _Picture:
         """The numbers of all and of trainable parameters below each path, with all copies."""
         found: dict[str, tuple[int, int]] = {}
         for tensor, shape in self.facts.parameters.items():
-            above = list(paths_above(tensor))
+            above = list(parents(tensor))
             if tensor in self.tied or not self.shared.isdisjoint(above):
                 continue
             size = prod(shape) * prod(self.repeats.get(path, 1) for path in above)
@@ -469,13 +461,6 @@ def _without(body: Member, beside: Iterable[Member]) -> Member:
 def drawn(path: str) -> str:
     """A path without the numbers of copies and of members of chains."""
     return ".".join(name for name in path.split(".") if not name.isdigit())
-
-
-def paths_above(tensor: str) -> Iterator[str]:
-    """The paths above a tensor, the innermost first; the last is that of the whole graph."""
-    while tensor:
-        tensor = tensor.rpartition(".")[0]
-        yield tensor
 
 
 def _laid_over(before: Setting | None, setting: Setting) -> Setting:

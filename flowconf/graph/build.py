@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +15,14 @@ from flowconf.graph.shapes.budget import check_budget, check_memory
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.shapes.fake_values import quiet
 from flowconf.graph.shapes.inference import Inference
+from flowconf.graph.shapes.initial_values import initialize
 from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
 from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of, tensors_of
 from flowconf.graph.weights.sources import is_awaited, locate
-from flowconf.language.arguments import Call, Literal
+from flowconf.language.arguments import Literal
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint, Start
@@ -182,22 +182,9 @@ def _fill(parameter: Tensor, start: Start) -> None:
     if start.scale is not None:
         parameter.mul_(start.scale)
     elif isinstance(start.how, Literal):
-        value = torch.tensor(_plain(start.how.value), dtype=parameter.dtype)
+        value = torch.tensor(start.how.plain, dtype=parameter.dtype)
         if value.dim() and value.shape != parameter.shape:
             raise ValueError(f"the initial value has shape {list(value.shape)}")
         parameter.copy_(value)
     else:
-        args, kwargs = _values(start.how)
-        getattr(nn.init, f"{start.how.name}_")(parameter, *args, **kwargs)
-
-
-def _values(call: Call) -> tuple[list[Any], dict[str, Any]]:
-    def value(argument: object) -> Any:
-        assert isinstance(argument, Literal)
-        return _plain(argument.value)
-
-    return [value(item) for item in call.args], {name: value(item) for name, item in call.kwargs}
-
-
-def _plain(value: object) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        initialize(parameter, start.how)

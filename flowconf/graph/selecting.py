@@ -9,6 +9,7 @@ from functools import cache
 
 from torch import nn
 
+from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.selectors import Selector, SelectorError, Tree, parse
 from flowconf.report import NOWHERE, Diagnostic, PathError
@@ -97,7 +98,7 @@ def kinds_of(module: nn.Module) -> dict[str, frozenset[str]]:
     for path, owner in module.named_modules(remove_duplicate=False):
         for name, parameter in owner._parameters.items():
             if parameter is not None:
-                named[f"{path}.{name}" if path else name] = parameter
+                named[join(path, name)] = parameter
                 kinds.setdefault(parameter, set()).update(_kinds(type(owner).__name__, name))
     for parameter, found in kinds.items():
         if not found and parameter.ndim > 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from flowconf.report import NOWHERE, Place
 
@@ -23,6 +25,11 @@ class Literal:
     of: tuple[Literal, ...] = field(default=(), compare=False, repr=False)
     outer: bool = field(default=False, compare=False, repr=False)
     items: tuple[Literal, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def plain(self) -> Any:
+        """The value as Python code gets it, with lists for tuples."""
+        return _plain(self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,11 @@ class Call:
     kwargs: tuple[tuple[str, Argument], ...] = ()
     place: Place = field(default=NOWHERE, compare=False)
 
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """All arguments, those with names last."""
+        return *self.args, *(argument for _, argument in self.kwargs)
+
     def __str__(self) -> str:
         shown = [show(argument) for argument in self.args]
         shown += [f"{name}={show(argument)}" for name, argument in self.kwargs]
@@ -55,6 +67,36 @@ class Call:
 
 
 Argument = Literal | Hole | Call | ListArgument
+
+
+def walk(argument: Argument) -> Iterator[Argument]:
+    """An argument, and all that it contains, in order of appearance."""
+    yield argument
+    inside = argument.arguments if isinstance(argument, Call) else ()
+    for one in argument.items if isinstance(argument, ListArgument) else inside:
+        yield from walk(one)
+
+
+def python_value(argument: Argument, hole: Callable[[Hole], Any], call: Callable[[Call], Any]) -> Any:
+    """An argument as Python code gets it; `hole` and `call` give the values of `_` and of nested calls."""
+    match argument:
+        case Literal():
+            return argument.plain
+        case Hole():
+            return hole(argument)
+        case ListArgument(items):
+            return [python_value(item, hole, call) for item in items]
+        case Call():
+            return call(argument)
+
+
+def written(value: object) -> str:
+    """A plain value as it is written in a call, which has no mappings."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, dict):
+        return "..."
+    return str(value).lower() if isinstance(value, bool) or value is None else repr(value)
 
 
 def show(argument: Argument) -> str:
@@ -68,3 +110,7 @@ def show(argument: Argument) -> str:
             return f"[{', '.join(show(item) for item in items)}]"
         case Call():
             return str(argument)
+
+
+def _plain(value: object) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from flowconf.language.paths import join
 from flowconf.language.schema import VERBS
 from flowconf.report import NOWHERE, Place
 from flowconf.report.origins import dotted
@@ -81,7 +82,7 @@ def _flows(old: _Side, new: _Side, prefix: str) -> Iterator[Change]:
     moved = set(_moved([name for name in mine if name in theirs], [name for name in theirs if name in mine]))
     for name in dict.fromkeys([*mine, *theirs]):
         a, b = old[name], new[name]
-        path = _joined(prefix, _label(b.data if name in theirs else a.data, name))
+        path = join(prefix, _label(b.data if name in theirs else a.data, name))
         if name not in theirs:
             yield Change("removed", path, a.data, None, a.key(), b.place(), True)
         elif name not in mine:
@@ -161,10 +162,6 @@ def _label(step: object, name: str) -> str:
         return name
     body: Mapping[str, Any] = next((step[verb] for verb in VERBS if isinstance(step.get(verb), Mapping)), {})
     return str(step.get("label") or body.get("label") or name)
-
-
-def _joined(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
 
 
 def _before(members: Sequence[str], name: str) -> str | None:

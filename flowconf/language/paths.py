@@ -13,12 +13,17 @@ def join(*parts: str) -> str:
     return ".".join(filter(None, parts))
 
 
+def parents(path: str) -> Iterator[str]:
+    """All paths above a path, the nearest first; the last one is "", the whole graph."""
+    while path:
+        path = path.rpartition(".")[0]
+        yield path
+
+
 def above(path: str) -> Iterator[str]:
     """A path and all paths above it, the nearest first; the last one is "", the whole graph."""
-    while path:
-        yield path
-        path = path.rpartition(".")[0]
-    yield ""
+    yield path
+    yield from parents(path)
 
 
 def nearest(path: str, known: Mapping[str, T]) -> T | None:

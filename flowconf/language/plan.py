@@ -196,6 +196,13 @@ class Step:
         return self.feeds_back or self.collects
 
     @property
+    def copy_count(self) -> int:
+        """The number of copies in series, 1 for a step that is not repeated."""
+        count = 1 if self.repeat is None else self.repeat.value
+        assert isinstance(count, int)
+        return count
+
+    @property
     def limit(self) -> Literal | None:
         """The number of iterations, or the maximum, if the document declares it."""
         return None
@@ -537,9 +544,7 @@ class GraphPlan:
 
     @cached_property
     def _nested(self) -> dict[str, GraphPlan]:
-        copies = (copy for step in self.steps for copy in (*step.copies, step))
-        applied = (applied for copy in copies for applied in copy.applied())
-        return {one.path: one.module.graph for one in applied if isinstance(one.module, Mount)}
+        return dict(self._copied) | {path: mount.graph for path, mount in self.mounts()}
 
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)

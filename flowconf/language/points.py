@@ -6,16 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from flowconf.language.section import Choice
+from flowconf.language.section import Choice, by_form
 from flowconf.language.value_types import Count, Factor, Fraction, InWords, Positive
-
-
-def number_or_mapping(value: object) -> str:
-    """The tag of a number, or of a mapping instead of one."""
-    return "<mapping>" if isinstance(value, dict | BaseModel) else "<number>"
 
 
 class Point(Choice):
@@ -48,7 +43,7 @@ def _some_time(point: Point) -> Point:
 _Number = Tag("<number>")
 _Point = Annotated[Point, Tag("<mapping>")]
 _Duration = Annotated[Point, AfterValidator(_some_time), Tag("<mapping>")]
-_Either = Discriminator(number_or_mapping)
+_Either = by_form("<mapping>", "<number>")
 _IN_STEPS = InWords("a number of steps, `{epoch: ...}` or `{fraction: ...}`")
 _IN_PARTS = InWords(PARTS)
 

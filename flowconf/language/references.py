@@ -143,8 +143,8 @@ def _members(graph: GraphPlan, value: Value) -> list[str]:
         return [] if below is None else _members(below, value.inner)
     if value.key is not None:
         return []
-    if step.repeat is not None and value.copy is None and isinstance(step.repeat.value, int) and not value.spot:
-        return [str(copy) for copy in range(step.repeat.value)]
+    if step.repeat is not None and value.copy is None and not value.spot:
+        return [str(copy) for copy in range(step.copy_count)]
     if not value.spot and len(step.parts) > 1:
         return [] if step.chooses else [name for name, _ in step.parts]
     applied = step.spots.get(value.spot)
@@ -193,9 +193,8 @@ def walk(step: Step, names: Sequence[str]) -> Way:
     """Follow names below the path of a step through its modules. Raises `NotFound`."""
     copy, spot, rest = None, "", list(names)
     if step.repeat is not None and rest and rest[0].isdigit():
-        copy = int(rest.pop(0))
-        count = step.repeat.value
-        if isinstance(count, int) and copy >= count:
+        copy, count = int(rest.pop(0)), step.copy_count
+        if copy >= count:
             message = f"copy `{copy}` of `{step.path}` is out of range: it has {count} copies"
             raise NotFound(message, f"the last is `{count - 1}`")
     spots = step.copy(copy).spots
@@ -216,7 +215,7 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     if graph is None:
         if step.record is not None and not way.spot and way.rest[0] in step.record.names and len(way.rest) == 1:
             return replace(here, key=way.rest[0])
-        if way.applied is not None and _is_opened(way.applied):
+        if way.applied is not None and is_opened(way.applied.target):
             return replace(here, inner=Value(".".join(way.rest)))
         raise _no_module(step, way)
     path = join(step.path, way.spot)
@@ -232,9 +231,9 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
         raise problem.seen_from(f"`{path}`") from None
 
 
-def _is_opened(applied: Applied) -> bool:
+def is_opened(module: object) -> bool:
     """Whether the modules inside of a module have values; which there are is known when it is built."""
-    return isinstance(applied.target, Call) and modules.is_opened(applied.target.name)
+    return isinstance(module, Call) and modules.is_opened(module.name)
 
 
 def _refusal(step: Step, spot: str) -> NotFound | None:
@@ -375,7 +374,7 @@ def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
 def _several(step: Step, way: Way, path: str) -> NotFound | None:
     """The error if names refer to several modules."""
     if step.repeat is not None and way.copy is None and not isinstance(step.body.module, Shared):
-        copies = f"`{path}` is repeated; its copies are `{path}.0` to `{path}.{step.repeat.value - 1}`"  # type: ignore[operator]
+        copies = f"`{path}` is repeated; its copies are `{path}.0` to `{path}.{step.copy_count - 1}`"
         return NotFound(copies, Suggestion(join(path, "0", way.spot, *way.rest), join(path, way.spot, *way.rest)))
     if way.applied is None:
         return NotFound(f"`{path}` has several branches", Suggestion(f"{path}.{step.parts[0][0]}", path))

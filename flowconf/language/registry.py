@@ -211,7 +211,7 @@ class ModuleTable(Table):
 
     def _offered_by_package(self, name: str) -> Foreign | None:
         try:
-            return self.foreign(name)
+            return self.foreign(name) if "." in name else None
         except NotOffered:
             return None
 
@@ -222,12 +222,12 @@ class ModuleTable(Table):
 
     def home(self, name: str) -> str:
         """The module that defines `name`; empty for an unknown name."""
-        known = self._offered_by_package(name) if "." in name else None
+        known = self._offered_by_package(name)
         return known.home if known is not None else super().home(name)
 
     def load(self, name: str) -> Any:
         """Import the class or function of a name; one of a listed package constructs in confinement."""
-        known = self._offered_by_package(name) if "." in name else None
+        known = self._offered_by_package(name)
         return confined.in_confinement(known.load()) if known is not None else super().load(name)
 
     def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
@@ -255,7 +255,7 @@ class ModuleTable(Table):
 
     def class_source(self, name: str) -> ClassSource:
         """The signatures of the class of a module, or of a function that returns it."""
-        known = self._offered_by_package(name) if "." in name else None
+        known = self._offered_by_package(name)
         if known is not None:
             return known.source
         item = self.registered.get(name)
@@ -292,17 +292,12 @@ callbacks = Table("callback", "FC0401")
 augmentations = AugmentationTable("augmentation", "FC0132")
 
 TABLES: dict[str, Table] = {
-    "modules": modules,
-    "losses": losses,
-    "metrics": metrics,
-    "optimizers": optimizers,
-    "schedules": schedules,
-    "datasets": datasets,
-    "loggers": loggers,
-    "adapters": adapters,
-    "callbacks": callbacks,
-    "augmentations": augmentations,
-}
+    table.plural.replace(" ", ""): table
+    for table in (
+        modules, losses, metrics, optimizers, schedules, datasets, loggers, adapters, callbacks, augmentations,
+    )
+}  # fmt: skip
+"""All tables, by the names of the arguments of `offer`."""
 
 
 def _registrar(table: Table) -> Any:
@@ -355,18 +350,7 @@ def offer(
 
     Raises `ConfigError` (FC0132) for a module whose source was not found.
     """
-    given = {
-        "modules": modules,
-        "losses": losses,
-        "metrics": metrics,
-        "optimizers": optimizers,
-        "schedules": schedules,
-        "datasets": datasets,
-        "loggers": loggers,
-        "adapters": adapters,
-        "callbacks": callbacks,
-        "augmentations": augmentations,
-    }
-    for table, sources in given.items():
-        for source in [sources] if isinstance(sources, str) else texts(sources, table):
-            TABLES[table].offer(source, texts(without, "without"))
+    given = (modules, losses, metrics, optimizers, schedules, datasets, loggers, adapters, callbacks, augmentations)
+    for (name, table), sources in zip(TABLES.items(), given, strict=True):
+        for source in [sources] if isinstance(sources, str) else texts(sources, name):
+            table.offer(source, texts(without, "without"))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from flowconf.language.changing import Changing
-from flowconf.language.points import number_or_mapping
-from flowconf.language.section import Section
-from flowconf.language.training import REMOVABLE, OpenSection, named_in, without_removed
+from flowconf.language.section import Removable, Section, by_form
+from flowconf.language.training import OpenSection, named_in
 from flowconf.language.value_types import Identifier, InWords, Reference
 from flowconf.language.weight_source import CheckpointKey
 
@@ -34,15 +33,11 @@ class Model(Section):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
 
-def _kind_of_using(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<mapping>" if isinstance(value, dict) else "<text>"
-
-
 Using = Annotated[
     Annotated[Reference, Tag("<text>")]
     | Annotated[list[Reference], Tag("<list>")]
     | Annotated[dict[Name, Reference], Tag("<mapping>")],
-    Discriminator(_kind_of_using),
+    by_form("<list>", "<mapping>", "<text>"),
     InWords("a reference, a list of them, or a mapping"),
 ]
 
@@ -54,24 +49,18 @@ class Scaled(Model):
     """The factor."""
 
 
-def _kind_of_start(value: object) -> str:
-    if isinstance(value, dict | Scaled):
-        return "<scaled>"
-    return "<list>" if isinstance(value, list) else "<text>" if isinstance(value, str) else "<number>"
-
-
 How = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[Number, Tag("<number>")]
     | Annotated[list[Any], Tag("<list>")]
     | Annotated[Scaled, Tag("<scaled>")],
-    Discriminator(_kind_of_start),
+    by_form("<scaled>", "<list>", "<text>", "<number>"),
 ]
 
 
 Decay = Annotated[
     Annotated[float, Field(ge=0, lt=1), Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
-    Discriminator(number_or_mapping),
+    by_form("<mapping>", "<number>"),
     InWords("a number, or a mapping such as `{cosine: {from: 0.996, to: 1}}`"),
 ]
 
@@ -108,7 +97,7 @@ class Settings(Model):
     """Parameter -> another parameter of the graph, which it is: one tensor with both names."""
     follows: Follows | None = None
     """Another member: the parameters are moving averages of those of that member, without gradients."""
-    adapt: Annotated[dict[str, Adapt], REMOVABLE, BeforeValidator(without_removed)] = {}
+    adapt: Removable[dict[str, Adapt]] = {}
     """Selector -> an adapter for the modules of the graph that it selects, whose other parameters are frozen."""
 
 
@@ -121,13 +110,9 @@ class Copies(Model):
     """The parameter of each copy that has its number, from 0: `dilation=2**i` for `index: i`."""
 
 
-def _kind_of_repeat(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | Copies) else "<number>" if isinstance(value, int) else "<text>"
-
-
 Repeat = Annotated[
     Annotated[int, Tag("<number>")] | Annotated[str, Tag("<text>")] | Annotated[Copies, Tag("<mapping>")],
-    Discriminator(_kind_of_repeat),
+    by_form("<mapping>", "<number>", "<text>"),
     InWords("an integer, an expression of parameters, or a mapping of `times` and `index`"),
 ]
 
@@ -162,12 +147,8 @@ class InputSpec(Model):
     """The name of a torch dtype, such as `int64`."""
 
 
-def _kind_of_input(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | InputSpec) else "<list>"
-
-
 InputKey = Annotated[
-    Annotated[list[Size], Tag("<list>")] | Annotated[InputSpec, Tag("<mapping>")], Discriminator(_kind_of_input)
+    Annotated[list[Size], Tag("<list>")] | Annotated[InputSpec, Tag("<mapping>")], by_form("<mapping>", "<list>")
 ]
 
 
@@ -206,12 +187,8 @@ class MountedBody(Settings):
     """Values for the parameters of the graph."""
 
 
-def _kind_of_graph(value: object) -> str:
-    return "<text>" if isinstance(value, str) else "<document>"
-
-
 GraphReference = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[GraphDocument, Tag("<document>")], Discriminator(_kind_of_graph)
+    Annotated[str, Tag("<text>")] | Annotated[GraphDocument, Tag("<document>")], by_form("<text>", "<document>")
 ]
 
 
@@ -236,7 +213,7 @@ Body = Annotated[
 ]
 
 
-Branches = Annotated[dict[Name, Body], REMOVABLE, BeforeValidator(without_removed)]
+Branches = Removable[dict[Name, Body]]
 """Branch -> module; null removes one."""
 
 

@@ -1,11 +1,21 @@
-"""The base class of the Pydantic models of documents and configs."""
+"""What the Pydantic models of documents and configs have in common."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+Members = TypeVar("Members")
+
+FORMS: dict[str, type | tuple[type, ...]] = {
+    "<list>": list,
+    "<number>": int,
+    "<text>": str,
+    **dict.fromkeys(("<mapping>", "<document>", "<scaled>"), (dict, BaseModel)),
+}
+"""The tags of the members of a union -> the values that each of them takes."""
 
 
 class Section(BaseModel):
@@ -36,3 +46,18 @@ class Choice(Section):
     def key(self) -> str:
         """The key that is set."""
         return self._keys()[0]
+
+
+def by_form(*tags: str) -> Discriminator:
+    """Chooses the member of a union by the form of a value; one of another form belongs to the last one."""
+    return Discriminator(lambda value: next((tag for tag in tags if isinstance(value, FORMS[tag])), tags[-1]))
+
+
+def _without_removed(members: object) -> object:
+    if isinstance(members, dict):
+        return {name: member for name, member in members.items() if member is not None}
+    return members
+
+
+Removable = Annotated[Members, Field(json_schema_extra={"removable": True}), BeforeValidator(_without_removed)]
+"""A mapping whose null members are removed."""

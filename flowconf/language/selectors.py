@@ -261,8 +261,7 @@ def _copies(plan: GraphPlan, names: list[str]) -> Iterator[str]:
         copy = step.copies[int(names[1])]
         yield from (join(names[0], rest) for rest in _below(copy.applied(), names) or [".".join(names[1:])])
         return
-    count = step.repeat.value if step.repeat is not None else None
-    numbers = [str(number) for number in range(count)] if isinstance(count, int) else [""]
+    numbers = [str(number) for number in range(step.copy_count)] if step.repeat is not None else [""]
     below = _below(step.applied(), names)
     for rest in below if below is not None else [".".join(names[1:])]:
         for number in numbers:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from flowconf.language.arguments import Call, Literal
+from flowconf.language.paths import join, nearest
 from flowconf.report import NOWHERE, Place
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ class Tie:
 
     def below(self, prefix: str) -> Tie:
         """The same with the paths of a surrounding graph."""
-        start = f"{prefix}." if prefix else ""
-        return replace(self, path=f"{start}{self.path}", home=f"{start}{self.home}")
+        return replace(self, path=join(prefix, self.path), home=join(prefix, self.home))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,7 @@ class Follow:
 
     def below(self, prefix: str) -> Follow:
         """The same with the paths of a surrounding graph."""
-        start = f"{prefix}." if prefix else ""
-        return replace(self, path=f"{start}{self.path}", home=f"{start}{self.home}")
+        return replace(self, path=join(prefix, self.path), home=join(prefix, self.home))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +109,8 @@ class Adapter:
 
     def below(self, prefix: str) -> Adapter:
         """The same with the paths of a surrounding graph."""
-        start = f"{prefix}." if prefix else ""
-        paths, inside = (tuple(f"{start}{path}" for path in part) for part in (self.paths, self.inside))
-        return replace(self, path=f"{start}{self.path}", paths=paths, inside=inside)
+        paths, inside = (tuple(join(prefix, path) for path in part) for part in (self.paths, self.inside))
+        return replace(self, path=join(prefix, self.path), paths=paths, inside=inside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +128,5 @@ def freezing_above(parameter: str, settings: Mapping[str, Setting]) -> Setting |
     """The nearest of some `frozen` settings, by path, at or above a parameter; those of adapters are the nearest."""
     if not settings:
         return None
-    parts = parameter.split(".")
-    adapter = next((found for part in parts if (found := settings.get(f"**.{part}")) is not None), None)
-    if adapter is not None:
-        return adapter
-    above = (settings.get(".".join(parts[:length])) for length in reversed(range(len(parts))))
-    return next((setting for setting in above if setting is not None), None)
+    adapters = (settings.get(f"**.{part}") for part in parameter.split("."))
+    return next(filter(None, adapters), None) or nearest(parameter.rpartition(".")[0], settings)

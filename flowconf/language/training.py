@@ -9,63 +9,36 @@ show the docstrings of the fields.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Field, Tag
 
 from flowconf.language.changing import Changing
-from flowconf.language.points import Every, Point, Steps, number_or_mapping
-from flowconf.language.section import Section
+from flowconf.language.points import Every, Point, Steps
+from flowconf.language.section import Removable, Section, by_form
 from flowconf.language.value_types import Count, Factor, Finite, Identifier, InWords, Positive, Reference
 from flowconf.language.weight_source import CheckpointKey
 
-
-def without_removed(members: object) -> object:
-    if isinstance(members, dict):
-        return {name: member for name, member in members.items() if member is not None}
-    return members
-
-
-def _kind_of_references(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<text>"
-
-
-def _kind_of_value(value: object) -> str:
-    return "<number>" if isinstance(value, int) else _kind_of_references(value)
-
-
-def _mapping_or_list(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<mapping>"
-
-
-References = Annotated[
-    Annotated[Reference, Tag("<text>")] | Annotated[list[Reference], Field(min_length=1), Tag("<list>")],
-    Discriminator(_kind_of_references),
-    InWords("a reference or a list of them"),
+T = TypeVar("T")
+OneOrMore = Annotated[
+    Annotated[T, Tag("<text>")] | Annotated[list[T], Field(min_length=1), Tag("<list>")], by_form("<list>", "<text>")
 ]
+References = Annotated[OneOrMore[Reference], InWords("a reference or a list of them")]
 Selectors = Annotated[References, InWords("a selector or a list of them")]
-Names = Annotated[
-    Annotated[Identifier, Tag("<text>")] | Annotated[list[Identifier], Field(min_length=1), Tag("<list>")],
-    Discriminator(_kind_of_references),
-    InWords("a name or a list of them"),
-]
+Names = Annotated[OneOrMore[Identifier], InWords("a name or a list of them")]
 Quantity = Literal["gradient", "weight", "update", "activation"]
-Quantities = Annotated[
-    Annotated[Quantity, Tag("<text>")] | Annotated[list[Quantity], Field(min_length=1), Tag("<list>")],
-    Discriminator(_kind_of_references),
-    InWords("`gradient`, `weight`, `update`, `activation`, or a list of them"),
-]
+Quantities = Annotated[OneOrMore[Quantity], InWords("`gradient`, `weight`, `update`, `activation`, or a list of them")]
 Devices = Annotated[
     Annotated[str, Field(pattern=r"^(auto|cpu|cuda|cuda:\d+|mps)$"), Tag("<text>")]
     | Annotated[Positive, Tag("<number>")]
     | Annotated[list[Count], Field(min_length=1), Tag("<list>")],
-    Discriminator(_kind_of_value),
+    by_form("<number>", "<list>", "<text>"),
     InWords("`auto`, a number of devices, a list such as `[0, 1]`, `cpu`, `cuda`, `cuda:0` or `mps`"),
 ]
 Shares = Annotated[
     Annotated[Literal["auto"], Tag("<text>")]
     | Annotated[list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1), Tag("<list>")],
-    Discriminator(_kind_of_references),
+    by_form("<list>", "<text>"),
     InWords("`auto`, or a list with a number for each device"),
 ]
 
@@ -73,10 +46,6 @@ Shares = Annotated[
 def named_in(table: str) -> Any:
     """A string that is a name in a registry table; the JSON Schema lists these names."""
     return Field(json_schema_extra={"names": table})
-
-
-REMOVABLE = Field(json_schema_extra={"removable": True})
-"""Marks a mapping whose null members are removed."""
 
 
 class OpenSection(Section):
@@ -172,11 +141,11 @@ class DataSection(OpenSection):
     the device do not need workers. Results do not depend on the number."""
     prefetch: Positive = 2
     """Batches that each worker prepares in advance."""
-    evaluate: Annotated[dict[Identifier, SetSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    evaluate: Removable[dict[Identifier, SetSection]] = {}
     """Name -> a further set that is evaluated like the validation split; its values are `NAME/loss`, `NAME/METRIC`."""
-    mixture: Annotated[dict[Identifier, MixtureSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    mixture: Removable[dict[Identifier, MixtureSection]] = {}
     """Name -> a further data set whose training rows are mixed into those of this one."""
-    augment: Annotated[dict[Reference, Augmentation], REMOVABLE, BeforeValidator(without_removed)] = {}
+    augment: Removable[dict[Reference, Augmentation]] = {}
     """Field -> augmentations of it in training, such as `RandomCrop(32, padding=4) >> RandomHorizontalFlip()`.
     `image, mask` augments both alike. `{from: image, through: RandomCrop(32)}` makes a further field, a view of
     `image`."""
@@ -208,7 +177,7 @@ class MetricSection(Section):
 
 Weight = Annotated[
     Annotated[Finite, Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
-    Discriminator(number_or_mapping),
+    by_form("<mapping>", "<number>"),
     InWords("a number, or a mapping such as `{linear: {from: 1, to: 0}}`"),
 ]
 
@@ -283,7 +252,7 @@ class PhaseSection(Section):
     """Selectors of what is not frozen during the phase."""
     lr: Annotated[
         Annotated[Factor, Tag("<number>")] | Annotated[dict[str, Factor], Tag("<mapping>")],
-        Discriminator(number_or_mapping),
+        by_form("<mapping>", "<number>"),
     ] = 1.0
     """A factor of the learning rate, or one for each selector; the first selector that fits a parameter applies."""
     loss: dict[Identifier, Weight] = {}
@@ -320,7 +289,7 @@ class ScheduleSection(OpenSection):
 
 Schedule = Annotated[
     Annotated[ScheduleSection, Tag("<mapping>")] | Annotated[list[ScheduleSection], Field(min_length=1), Tag("<list>")],
-    Discriminator(_mapping_or_list),
+    by_form("<list>", "<mapping>"),
     InWords("a schedule, or a list of them"),
 ]
 
@@ -348,7 +317,7 @@ class OptimizerSection(OpenSection):
 
     name: Annotated[str, named_in("optimizers")] = "adamw"
     """The registered name of the optimizer, such as `adamw`."""
-    groups: Annotated[dict[str, GroupSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    groups: Removable[dict[str, GroupSection]] = {}
     """Selector -> different arguments for the parameters that it selects, such as `{letter.read: {lr: 1.0e-4}}` or
     `{"**:bias": {weight_decay: 0}}`, or another optimizer: `{"body:matrix": {name: muon, lr: 0.02}}`. The first
     selector that fits takes a parameter."""
@@ -505,7 +474,7 @@ class SweepSection(Section):
     Each trial is a run. The search looks for the best value of `trainer.best`.
     """
 
-    over: Annotated[dict[str, Any], REMOVABLE, BeforeValidator(without_removed)] = {}
+    over: Removable[dict[str, Any]] = {}
     """Key -> its values: a list such as `[16, 32]`, `interval(1e-4, 1e-1)`, `tag(log, interval(1e-4, 1e-1))` or
     `range(16, 129, 16)`, as on the command line, whose ranges are searched as well."""
     trials: Positive
@@ -524,22 +493,22 @@ class TrainingConfig(Section):
 
     data: DataSection
     """The data set and its batches."""
-    loss: Annotated[dict[Identifier, LossSection], REMOVABLE, Field(min_length=1), BeforeValidator(without_removed)]
+    loss: Removable[Annotated[dict[Identifier, LossSection], Field(min_length=1)]]
     """Name -> term. The loss is the sum of all terms."""
-    metrics: Annotated[dict[Identifier, MetricSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    metrics: Removable[dict[Identifier, MetricSection]] = {}
     """Name -> metric of the validation and test splits."""
     optimizer: Annotated[OptimizerSection, Field(default_factory=OptimizerSection)]
     """The optimizer, its arguments, and arguments by path."""
     schedule: Annotated[Schedule, Field(default_factory=ScheduleSection)]
     """The learning rate schedule, or a list of schedules, one after the other."""
-    phases: Annotated[dict[Identifier, PhaseSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    phases: Removable[dict[Identifier, PhaseSection]] = {}
     """Name -> a part of the run with different frozen parts, loss weights or learning rates."""
-    turns: Annotated[dict[Identifier, TurnSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    turns: Removable[dict[Identifier, TurnSection]] = {}
     """Name -> a turn: adversarial training, alternating minimisation. Without turns, each step computes all terms."""
-    loggers: Annotated[dict[Identifier, dict[str, Any]], REMOVABLE, BeforeValidator(without_removed)] = {}
+    loggers: Removable[dict[Identifier, dict[str, Any]]] = {}
     """Logger -> its arguments: services that get the metrics besides the run folder, such as
     `{wandb: {project: digits}}`."""
-    callbacks: Annotated[dict[Identifier, CallbackSection], REMOVABLE, BeforeValidator(without_removed)] = {}
+    callbacks: Removable[dict[Identifier, CallbackSection]] = {}
     """Name -> a registered callback, which sees values of the run and can log scalars, images, histograms, figures and
     text, such as `{codes: {name: Histograms, every: 100, read: [code]}}`."""
     trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]

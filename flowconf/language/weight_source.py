@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import Field, Tag
 
-from flowconf.language.section import Section
+from flowconf.language.section import Section, by_form
 from flowconf.language.value_types import InWords
-
-
-def _text_or_mapping(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | BaseModel) else "<text>"
 
 
 class CheckpointSource(Section):
@@ -57,6 +53,6 @@ class CheckpointSource(Section):
 
 CheckpointKey = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[CheckpointSource, Tag("<mapping>")],
-    Discriminator(_text_or_mapping),
+    by_form("<mapping>", "<text>"),
     InWords("a path or a mapping"),
 ]

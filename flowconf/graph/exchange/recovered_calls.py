@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowconf.language import signatures
+from flowconf.language import arguments, signatures
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Parameter
 
@@ -76,15 +76,15 @@ def call_of(module: nn.Module) -> str:
     cls, given = type(module), _arguments(module)
     shortest = {name: _shortened(value) for name, value in given.items()}
     reasons = []
-    for arguments in (shortest, given):
-        made = _made(cls, arguments)
+    for tried in (shortest, given):
+        made = _made(cls, tried)
         if made is None:
             reasons.append(f"`{cls.__name__}` rejects the arguments that were read from it")
             continue
         difference = _difference(module, made)
         if difference is None:
             required = tuple(p.name for p in _parameters(cls) if p.required)
-            return written_call(cls.__name__, _needed(module, arguments, required), required)
+            return written_call(cls.__name__, _needed(module, tried, required), required)
         reasons.append(f"{difference} cannot be expressed by arguments of `{cls.__name__}`")
     raise Unrecoverable(reasons[-1])
 
@@ -107,24 +107,20 @@ def _shortened(value: object) -> object:
 
 def written_call(name: str, given: Mapping[str, object], positional: tuple[str, ...] = ()) -> str:
     """The text of a call in a document; `positional` are written without their names."""
-    shown = [written(given[key]) for key in positional if key in given]
-    shown += [f"{key}={written(value)}" for key, value in given.items() if key not in positional]
+    shown = [_written(given[key]) for key in positional if key in given]
+    shown += [f"{key}={_written(value)}" for key, value in given.items() if key not in positional]
     return f"{name}({', '.join(shown)})" if shown else name
 
 
-def written(value: object) -> str:
+def _written(value: object) -> str:
     """The text of a value in a call."""
     match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
         case tuple() | list():
-            return f"[{', '.join(written(item) for item in value)}]"
+            return f"[{', '.join(map(_written, value))}]"
         case nn.Module():
             return call_of(value)
-        case int() | float() | str():
-            return repr(value)
+        case None | bool() | int() | float() | str():
+            return arguments.written(value)
     raise Unrecoverable(f"a `{type(value).__name__}` is not allowed in a call")
 
 

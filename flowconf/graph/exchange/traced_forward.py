@@ -17,7 +17,7 @@ from torch import fx, nn
 
 from flowconf.graph.builder import free_name, snake
 from flowconf.graph.exchange.function_modules import SAME, NoModule, module_for
-from flowconf.graph.exchange.recovered_calls import written
+from flowconf.language.arguments import written
 from flowconf.language.paths import join
 
 DocumentInputs = dict[str, object]

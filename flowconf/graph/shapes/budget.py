@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from flowconf.graph.source.emit import copies_at
 from flowconf.language.paths import join
-from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step
+from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared
 from flowconf.report import Diagnostic, MachineError, Reporter
 
 MOST_MODULES = 1_000_000
@@ -48,17 +48,12 @@ def _memory() -> int | None:
         return None
 
 
-def _repeats(step: Step) -> int:
-    count = step.repeat.value if step.repeat is not None else 1
-    return count if isinstance(count, int) else 1
-
-
 def _count(plan: GraphPlan, copies: int, path: str, reporter: Reporter) -> int:
     """The number of modules in `copies` of a graph; the first step with too many is reported."""
     total = 0
     for step in plan.steps:
         here = sum(
-            _modules(applied, copies * _repeats(step), join(path, step.path), reporter) for applied in step.applied()
+            _modules(applied, copies * step.copy_count, join(path, step.path), reporter) for applied in step.applied()
         )
         if here > MOST_MODULES and not reporter.errors:
             place = step.repeat.place if step.repeat is not None else step.place

@@ -196,7 +196,3 @@ def repeat_rows(value: Any, times: int) -> Any:
     if times == 1 or value is UNKNOWN:
         return value
     return each(value, lambda tensor: tensor.repeat_interleave(times, 0))
-
-
-def as_list(items: tuple[Any, ...]) -> list[Any]:
-    return [as_list(item) if isinstance(item, tuple) else item for item in items]

@@ -9,14 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-)
 
-from flowconf.graph.shapes.fake_values import as_list
-from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes
 from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.registry import modules
 from flowconf.report import Advice
@@ -83,7 +77,7 @@ def argument(call: Call, words: str) -> Literal | None:
     valued: list[Literal] = []
     for name, given in bound(call).items():
         assert isinstance(given, Literal)
-        if isinstance(given.value, tuple) and str(as_list(given.value)) in words:
+        if isinstance(given.value, tuple) and str(given.plain) in words:
             return given
         found = [match.start() for match in re.finditer(rf"(?<![\w.]){name}(?!\w)", words)]
         if found or (len(name) > 3 and re.search(rf"\b{name.replace('_', ' ')}\b", spaced)):
@@ -246,21 +240,3 @@ def further(using: dict[str, Any], words: str) -> str | None:
     """The further argument of `forward` that a message of torch refers to, or else the first."""
     named = next((name for name in using if re.search(rf"(?<!\w){name}(?!\w)", words)), None)
     return named or next(iter(using), None)
-
-
-def start(how: Call, size: tuple[int, ...]) -> str | None:
-    """Why a function of `torch.nn.init` cannot initialize a parameter of this shape, or None."""
-    values = [_plain(given) for given in how.args]
-    named = {name: _plain(given) for name, given in how.kwargs}
-    try:
-        getattr(nn.init, f"{how.name}_")(torch.empty(size), *values, **named)
-    except (UnsupportedFakeTensorException, DataDependentOutputException, DynamicOutputShapeException):
-        return None
-    except (ValueError, TypeError, RuntimeError, IndexError) as problem:
-        return reworded(first_line(problem))
-    return None
-
-
-def _plain(given: Argument) -> Any:
-    assert isinstance(given, Literal)
-    return as_list(given.value) if isinstance(given.value, tuple) else given.value

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor, nn
 
-from flowconf.graph.shapes import faults
-from flowconf.graph.shapes.fake_values import as_list
-from flowconf.language.arguments import Call
+from flowconf.graph.shapes.fake_values import WantsNumbers
+from flowconf.graph.shapes.sizes import first_line, reworded
+from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import by_path
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Start
@@ -36,9 +37,27 @@ def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, .
 def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
     """Why an initial value is invalid for a parameter of this shape, or None."""
     if isinstance(start.how, Call):
-        why = faults.start(start.how, size)
+        why = _refusal(start.how, size)
         return None if why is None else f"{shown} of shape {list(size)} cannot be initialized with `{start.how}`: {why}"
     if not isinstance(start.how.value, tuple):
         return None
-    given = tuple(torch.tensor(as_list(start.how.value)).shape)
+    given = tuple(torch.tensor(start.how.plain).shape)
     return None if given == size else f"{shown} has shape {list(size)}, but its initial value has shape {list(given)}"
+
+
+def _refusal(how: Call, size: tuple[int, ...]) -> str | None:
+    """Why a function of `torch.nn.init` cannot initialize a parameter of this shape, or None."""
+    try:
+        initialize(torch.empty(size), how)
+    except WantsNumbers:
+        return None
+    except (ValueError, TypeError, RuntimeError, IndexError) as problem:
+        return reworded(first_line(problem))
+    return None
+
+
+def initialize(tensor: Tensor, how: Call) -> None:
+    """Fill a tensor by a function of `torch.nn.init`, whose arguments are plain."""
+    args = [one.plain for one in how.args if isinstance(one, Literal)]
+    kwargs = {name: one.plain for name, one in how.kwargs if isinstance(one, Literal)}
+    getattr(nn.init, f"{how.name}_")(tensor, *args, **kwargs)

@@ -11,11 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from flowconf.language.arguments import Call
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.references import NotFound, graph_of
-from flowconf.language.registry import modules
 from flowconf.report import suggest
 
 
@@ -65,11 +63,6 @@ def described(module: nn.Module) -> str:
     cls = type(module)
     written = module.extra_repr() if cls.__module__.startswith("torch.nn.") else ""
     return f"{cls.__name__}({written})" if written else cls.__name__
-
-
-def has_inner(call: object) -> bool:
-    """Whether the modules inside of what a call makes have values: it is neither torch's nor flowconf's."""
-    return isinstance(call, Call) and modules.is_opened(call.name)
 
 
 @contextmanager

@@ -254,6 +254,6 @@ def _key(argument: Argument) -> Hashable:
             if modules.is_opened(name):
                 return None
             of = modules.load(name), *(keyword for keyword, _ in argument.kwargs)
-            given = (*argument.args, *(value for _, value in argument.kwargs))
+            given = argument.arguments
     keys = [_key(one) for one in given]
     return None if None in keys else (of, *keys)

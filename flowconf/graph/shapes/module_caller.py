@@ -17,7 +17,7 @@ from flowconf.graph.shapes.fake_values import UNKNOWN, called, kind_of, wants_nu
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.grouping import Misfit, Several
 from flowconf.graph.shapes.inference import Arrival, Inference
-from flowconf.graph.shapes.inner_values import InnerValues, has_inner, recorded
+from flowconf.graph.shapes.inner_values import InnerValues, recorded
 from flowconf.graph.shapes.known_calls import Prototype, known_call, on_fakes
 from flowconf.graph.shapes.locating import call_place, made_at
 from flowconf.graph.shapes.scope import Giver
@@ -26,6 +26,7 @@ from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import join
 from flowconf.language.plan import Step, Value
+from flowconf.language.references import is_opened
 from flowconf.language.resolve import wrong_values
 from flowconf.report import Label, Place, raised_here
 
@@ -120,7 +121,7 @@ class ModuleCaller:
     def _looking_up(self, call: ModuleCall) -> AbstractContextManager[Any]:
         """A block in which the look-ups inside of a module of a project or package are noted."""
         module = call.applied.target
-        if not isinstance(module, Call) or not has_inner(module):
+        if not isinstance(module, Call) or not is_opened(module):
             return nullcontext()
         return LookUps(lambda rows, numbers: self._note_look_up(rows, numbers, module, call.path, module.place))
 

@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 from torch import Tensor, nn
 
 from flowconf.graph.shapes import adapting, faults
-from flowconf.graph.shapes.fake_values import UNKNOWN, as_list
+from flowconf.graph.shapes.fake_values import UNKNOWN
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.known_calls import Prototype, constructed, prototype, prototypes
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
-from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.arguments import Argument, Call, Hole, python_value
 from flowconf.language.confined import ConfinedError
 from flowconf.language.paths import join
 from flowconf.language.plan import Instance, Shared
@@ -117,17 +117,9 @@ class ModuleMaker:
 
     def _construct(self, call: Call, sizes: Iterator[int], visit: Visit, is_argument: bool = False) -> Any:
         def value(argument: Argument) -> Any:
-            match argument:
-                case Literal(value=tuple(items)):
-                    return as_list(items)
-                case Literal(value=plain):
-                    return plain
-                case Hole():
-                    return next(sizes)
-                case ListArgument(items):
-                    return [value(item) for item in items]
-                case Call():
-                    return self._construct(argument, sizes, visit, is_argument=True)
+            return python_value(
+                argument, lambda hole: next(sizes), lambda call: self._construct(call, sizes, visit, is_argument=True)
+            )
 
         args = [value(argument) for argument in call.args]
         kwargs = {name: value(argument) for name, argument in call.kwargs}

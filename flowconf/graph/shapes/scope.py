@@ -156,9 +156,8 @@ class Scope:
             found = each(held.within(value.spot, value.inner, Scope.seen), change)
         if step.feeds_back and value.index is None:
             found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), self.counts.get(step.name, 1)))
-        if step.repeat is not None and isinstance(step.repeat.value, int) and value.copy is None:
-            copies = step.repeat.value
-            found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), copies))
+        if step.repeat is not None and value.copy is None:
+            found = each(found, lambda tensor: stacked(tensor, min(1, tensor.dim()), step.copy_count))
         return found
 
     def giver(self, value: Value) -> Giver:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.shapes import faults
-from flowconf.graph.shapes.fake_values import as_list, called
+from flowconf.graph.shapes.fake_values import called
 from flowconf.graph.shapes.locating import apart, end_of, number_in
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.visit import Visit
@@ -115,9 +115,8 @@ def _with(call: Call, wrong: Literal, value: int, stream: Any) -> Any:
     """The output of a call with another value for one argument; None on an error."""
 
     def plain(given: Argument) -> Any:
-        if given is wrong:
-            return value
-        return as_list(given.value) if isinstance(given, Literal) and isinstance(given.value, tuple) else given.value  # type: ignore[union-attr]
+        assert isinstance(given, Literal)
+        return value if given is wrong else given.plain
 
     try:
         made = modules.load(call.name)(*map(plain, call.args), **{name: plain(one) for name, one in call.kwargs})

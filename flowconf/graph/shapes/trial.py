@@ -20,7 +20,7 @@ from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.initial_values import check_initial_values
-from flowconf.graph.shapes.inner_values import InnerValues, described, has_inner
+from flowconf.graph.shapes.inner_values import InnerValues, described
 from flowconf.graph.shapes.locating import apart, call_place, made_at, size_in_mount
 from flowconf.graph.shapes.module_caller import ModuleCaller, misfit
 from flowconf.graph.shapes.module_maker import ModuleMaker
@@ -31,7 +31,7 @@ from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.paths import join
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Mount, Shared, Step, Value
-from flowconf.language.references import NotFound
+from flowconf.language.references import NotFound, is_opened
 from flowconf.language.resolve.step_inputs import to_fill, unfilled
 from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
@@ -228,9 +228,8 @@ class Trial:
         held = scope.held[step.name] = Held()
         scope.before = scope.zeros(step)
         visit = Visit(step, scope, scope.value(step.stream), scope.giver(step.stream))
-        count = step.repeat.value if step.repeat is not None and isinstance(step.repeat.value, int) else 1
         done: list[Held] = []
-        for copy in range(count):
+        for copy in range(step.copy_count):
             if step.copies:
                 held = scope.held[step.name] = Held(copies=done)
                 done.append(held)
@@ -271,7 +270,7 @@ class Trial:
         if isinstance(module, Mount):
             return self._mounted(visit, module, using)
         built = self.maker.module(visit)
-        if has_inner(module):
+        if is_opened(module):
             inner = InnerValues({name: described(one) for name, one in built.named_modules() if name})
             visit.held.inside[visit.spot] = self.result.inside[join(visit.path, visit.spot)] = inner
         if visit.stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):

@@ -26,12 +26,12 @@ from flowconf.graph.source.forward import ForwardWriter, count_attribute
 from flowconf.graph.source.hole_sizes import HoleSizes
 from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
-from flowconf.language import signatures
-from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal, walk
 from flowconf.language.paths import join
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step
 from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME, STATE
+from flowconf.language.signatures import names_in
 from flowconf.report import Place
 
 CALLED = re.compile(rf"\b({'|'.join(RUNTIME)})\(")
@@ -107,25 +107,19 @@ def emit(graph: GraphPlan, sizes: KnownSizes, demand: Demand = OUTPUTS) -> Progr
 
 def _used_names(graph: GraphPlan) -> Iterable[str]:
     """The names of all modules that the graph calls, which generated classes must not use."""
-    for step in graph.steps:
-        for applied in step.applied():
-            yield from _names_in(applied.module)
-
-
-def _names_in(module: Module | Argument) -> Iterable[str]:
-    match module:
-        case Call():
-            yield module.name.partition(".")[0]
-            for argument in (*module.args, *(value for _, value in module.kwargs)):
-                yield from _names_in(argument)
-        case Chain():
-            for member in module.members:
-                yield from _names_in(member.module)
-        case Mount():
+    for module in (module for step in graph.steps for module in _own_modules(step)):
+        if isinstance(module, Mount):
             yield from _used_names(module.graph)
-        case ListArgument():
-            for item in module.items:
-                yield from _names_in(item)
+        elif isinstance(module, Call):
+            yield from (one.name.partition(".")[0] for one in walk(module) if isinstance(one, Call))
+
+
+def _own_modules(step: Step) -> Iterable[Module]:
+    """The modules that a step constructs, and the members of chains."""
+    for applied in step.applied():
+        yield applied.module
+        if isinstance(applied.module, Chain):
+            yield from (member.module for member in applied.module.members)
 
 
 @dataclass
@@ -279,7 +273,7 @@ class _Emitter:
                 return applied.module.path if applied.module.path == applied.path else None
             case Mount():
                 given = [f"{name}={_lent(graph, theirs)}" for name, theirs in applied.module.shares]
-                given += [f"{name}={name}" for name in self._inherited(applied.module)]
+                given += [f"{name}={name}" for name in _inherited(applied.module)]
                 given += self.holes.given(path, applied.path)
                 given += [f"{name}={value.text}" for name, value in applied.module.params]
                 return f"{children[applied.path]}({', '.join(given)})"
@@ -292,11 +286,6 @@ class _Emitter:
                 name = f"_instance_{len(self.objects)}"
                 self.objects[name] = applied.module.module
                 return name
-
-    @staticmethod
-    def _inherited(mount: Mount) -> list[str]:
-        own = {name for name, _ in mount.graph.params}
-        return [name for name in free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterator[str]) -> str:
         source, name, known = modules.home(call.name), call.name, modules.foreign(call.name)
@@ -335,8 +324,7 @@ def copies_at(graph: GraphPlan, path: str) -> int:
     step = graph.step(path.partition(".")[0])
     if step is None:
         return 1
-    repeated = step.repeat.value if step.repeat is not None and not step.copies else 1
-    count, inner = repeated if isinstance(repeated, int) else 1, graph.mount_above(path)
+    count, inner = 1 if step.copies else step.copy_count, graph.mount_above(path)
     return count if inner is None else count * copies_at(inner[1], path[len(inner[0]) + 1 :])
 
 
@@ -394,35 +382,26 @@ def free_parameters(graph: GraphPlan) -> list[str]:
     """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
     found: dict[str, None] = {}
     for step in graph.steps:
-        own = [name for literal in step.counts.values() for name in _names_of(literal.text)]
-        own += [name for applied in step.applied() for name in _free_in(applied.module)]
-        repeat = [] if step.repeat is None else _names_of(step.repeat.text)
+        own = [name for literal in step.counts.values() for name in names_in(literal.text)]
+        own += [name for module in _own_modules(step) for name in _free_in(module)]
+        repeat = () if step.repeat is None else names_in(step.repeat.text)
         found.update(dict.fromkeys(name for name in own if name != step.index))
         found.update(dict.fromkeys(repeat))
     for adapter in graph.adapters:
-        found.update(dict.fromkeys(name for _, value in adapter.args for name in _names_of(value.text)))
+        found.update(dict.fromkeys(name for _, value in adapter.args for name in names_in(value.text)))
     return list(found)
 
 
-def _free_in(module: Module | Argument) -> Iterable[str]:
-    match module:
-        case Literal(text=text):
-            yield from _names_of(text)
-        case Call():
-            for argument in (*module.args, *(value for _, value in module.kwargs)):
-                yield from _free_in(argument)
-        case ListArgument(items):
-            for item in items:
-                yield from _free_in(item)
-        case Chain(members):
-            for member in members:
-                yield from _free_in(member.module)
-        case Mount():
-            for _, value in module.params:
-                yield from _names_of(value.text)
-            own = {name for name, _ in module.graph.params}
-            yield from (name for name in free_parameters(module.graph) if name not in own)
+def _free_in(module: Module) -> Iterable[str]:
+    if isinstance(module, Call):
+        texts = [argument.text for argument in walk(module) if isinstance(argument, Literal)]
+        yield from (name for text in texts for name in names_in(text))
+    elif isinstance(module, Mount):
+        yield from (name for _, value in module.params for name in names_in(value.text))
+        yield from _inherited(module)
 
 
-def _names_of(text: str) -> list[str]:
-    return list(signatures.names_in(text))
+def _inherited(mount: Mount) -> list[str]:
+    """The parameters of surrounding graphs that a nested graph names."""
+    own = {name for name, _ in mount.graph.params}
+    return [name for name in free_parameters(mount.graph) if name not in own]

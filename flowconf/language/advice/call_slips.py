@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from flowconf.language.advice import other_tools
+from flowconf.language.arguments import written
 from flowconf.report import Advice, Suggestion, nearest
 
 AS_TEXT = 'add `{0}` to `params`, or quote it if it is a string: `"{0}"`'
@@ -192,12 +193,4 @@ def divided(text: str) -> Suggestion | None:
 
 def shown(value: object) -> str:
     """The value of an argument as it appears in messages."""
-    if isinstance(value, tuple | list):
-        return f"`[{', '.join(_bare(item) for item in value)}]`"
-    return f"the string `{value}`" if isinstance(value, str) else f"`{_bare(value)}`"
-
-
-def _bare(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(_bare(item) for item in value)}]"
-    return str(value).lower() if isinstance(value, bool) or value is None else repr(value)
+    return f"the string `{value}`" if isinstance(value, str) else f"`{written(value)}`"

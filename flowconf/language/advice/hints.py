@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 from flowconf.language import schema
 from flowconf.language.advice import foreign_calls, other_tools, vocabulary
+from flowconf.language.arguments import written
 from flowconf.language.registry import modules
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Advice, Suggestion
@@ -66,7 +67,7 @@ def _for_argument(key: str, step: object, value: object) -> str | None:
     if key in ARGUMENTS:
         return f"write arguments in the call, as in `{_call(name, value)}`"
     known = modules.class_source(name).init.names
-    return f"write arguments in the call, as in `{name}(..., {key}={_written(value)})`" if key in known else None
+    return f"write arguments in the call, as in `{name}(..., {key}={written(value)})`" if key in known else None
 
 
 def for_missing_verb(step: Mapping[str, object], unknown: Sequence[str]) -> tuple[str, Advice] | None:
@@ -159,7 +160,7 @@ def another_kind(data: Mapping[str, object], wanted: Collection[str], is_mounted
 def _call(name: str, given: object) -> str:
     """A call of a module with the arguments in a mapping or list, with `...` for those that are not plain."""
     if isinstance(given, list):
-        return f"{name}({', '.join(_written(value) for value in given)})"
+        return f"{name}({', '.join(written(value) for value in given)})"
     if not isinstance(given, Mapping):
         return f"{name}(...)"
     flat: dict[str, object] = {}
@@ -167,13 +168,5 @@ def _call(name: str, given: object) -> str:
         if key in ARGUMENTS and isinstance(value, list):
             return _call(name, value)
         flat |= dict(value) if key in ARGUMENTS and isinstance(value, Mapping) else {key: value}
-    arguments = ", ".join(f"{key}={_written(value)}" for key, value in flat.items())
+    arguments = ", ".join(f"{key}={written(value)}" for key, value in flat.items())
     return f"{name}({arguments})" if arguments else name
-
-
-def _written(value: object) -> str:
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{', '.join(_written(item) for item in value)}]"
-    return "..." if isinstance(value, Mapping) else repr(value)

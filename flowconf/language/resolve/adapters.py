@@ -10,8 +10,9 @@ from flowconf.language import schema, value_types
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import join
-from flowconf.language.plan import Chain, GraphPlan, Mount, Step
-from flowconf.language.registry import adapters, modules
+from flowconf.language.plan import Applied, Chain, GraphPlan, Module, Mount, Step
+from flowconf.language.references import is_opened
+from flowconf.language.registry import adapters
 from flowconf.language.resolve import parameters
 from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
@@ -70,18 +71,20 @@ def resolve(draft: Draft, reporter: Reporter) -> None:
         step = draft.step(adapter.path.split(".")[0])
         if step is None or draft.is_broken(step.name):
             continue
-        graph = _graph_at(step, adapter.path)
-        if graph is None and _is_opened_at(step, adapter.path):
+        applied = _applied_at(step, adapter.path)
+        if applied is not None and is_opened(applied.target):
             if _parsed(adapter, reporter) is not None:
                 found.append(replace(adapter, inside=(adapter.path,)))
             continue
-        if graph is None:
+        if applied is None or not isinstance(applied.module, Mount):
             message = f"`adapt` requires a graph, but `{adapter.path}` is none"
             advice = "mount the module in a graph, or write `adapt` at the graph around it"
             reporter.error("FC0125", message, adapter.place, path=adapter.path, advice=advice)
             continue
         selector = _parsed(adapter, reporter)
-        paths, inside = _selected(adapter, selector, graph, reporter) if selector is not None else ([], [])
+        paths, inside = (
+            _selected(adapter, selector, applied.module.graph, reporter) if selector is not None else ([], [])
+        )
         left = tuple(path for path in paths if path not in taken)
         if paths and not left and not inside:
             message = f"`{adapter.selector}` has no effect: `{taken[paths[0]].selector}` adapts the same modules"
@@ -91,23 +94,10 @@ def resolve(draft: Draft, reporter: Reporter) -> None:
     draft.adapters[:] = found
 
 
-def _graph_at(step: Step, path: str) -> GraphPlan | None:
-    """The graph that a step, or one of its copies, mounts at a path."""
-    for copy in (step, *step.copies):
-        for applied in copy.applied():
-            if applied.path == path and isinstance(applied.module, Mount):
-                return applied.module.graph
-    return None
-
-
-def _is_opened_at(step: Step, path: str) -> bool:
-    """Whether a step, or one of its copies, has a module at a path whose inner modules can be selected."""
+def _applied_at(step: Step, path: str) -> Applied | None:
+    """The module that a step, or one of its copies, has at a path."""
     every = (applied for copy in (step, *step.copies) for applied in copy.applied())
-    return any(applied.path == path and _is_opened(applied.target) for applied in every)
-
-
-def _is_opened(module: object) -> bool:
-    return isinstance(module, Call) and modules.is_opened(module.name)
+    return next((applied for applied in every if applied.path == path), None)
 
 
 def _parsed(adapter: Adapter, reporter: Reporter) -> Selector | None:
@@ -135,7 +125,7 @@ def _selected(
     every = dict(_modules(graph))
     tree = Tree(graph, every)
     paths = [name for name in tree.select(selector) if name in every]
-    inside = [name for name, module in every.items() if _is_opened(module) and name not in paths]
+    inside = [name for name, module in every.items() if is_opened(module) and name not in paths]
     inside = [name for name in inside if _may_lead_to(selector, name)]
     if not paths and not inside:
         message = f"`{adapter.selector}` selects no module of `{adapter.path}`"
@@ -153,19 +143,20 @@ def _may_lead_to(selector: Selector, path: str) -> bool:
 
 def _modules(graph: GraphPlan, prefix: str = "") -> Iterator[tuple[str, object]]:
     """The paths of all modules of a graph, with those of each copy, and the modules."""
-    for step in graph.steps:
-        count = step.repeat.value if step.repeat is not None and not step.copies else None
-        numbers = [f".{number}" for number in range(count)] if isinstance(count, int) else [""]
-        for copy in step.copies or (step,):
-            for number in numbers:
-                for applied in copy.applied():
-                    path = join(prefix, f"{step.path}{number}{applied.path[len(step.path) :]}")
-                    path = path if not step.copies else join(prefix, applied.path)
-                    if isinstance(applied.module, Mount):
-                        yield from _modules(applied.module.graph, path)
-                    elif isinstance(applied.module, Chain):
-                        yield from (
-                            (join(path, str(i)), member.module) for i, member in enumerate(applied.module.members)
-                        )
-                    elif isinstance(applied.module, Call):
-                        yield path, applied.module
+    for local, module in (one for step in graph.steps for one in _modules_of(step)):
+        path = join(prefix, local)
+        if isinstance(module, Mount):
+            yield from _modules(module.graph, path)
+        elif isinstance(module, Chain):
+            yield from ((join(path, str(number)), member.module) for number, member in enumerate(module.members))
+        elif isinstance(module, Call):
+            yield path, module
+
+
+def _modules_of(step: Step) -> Iterator[tuple[str, Module]]:
+    """The paths of the modules of a step, with those of each copy, and the modules."""
+    if step.copies or step.repeat is None:
+        yield from ((one.path, one.module) for copy in step.copies or (step,) for one in copy.applied())
+        return
+    for number in range(step.copy_count):
+        yield from ((f"{step.path}.{number}{one.path[len(step.path) :]}", one.module) for one in step.applied())

@@ -70,23 +70,9 @@ def read_checkpoint(model: str | CheckpointSource | None, at: Path, reporter: Re
     places = [(one, reporter.value((*at, one))) for one in ("step", "revision", "file", "at", "sha256")]
     places += [(f"rename.{old}", reporter.key((*at, "rename", old))) for old in model.rename]
     places += keys
-    return Checkpoint(
-        model.path,
-        model.config,
-        model.hub,
-        model.revision,
-        model.file,
-        model.step,
-        model.at,
-        tuple(model.rename.items()),
-        model.missing,
-        model.unused,
-        model.mismatched,
-        model.sha256,
-        where,
-        reporter.value((*at, key)),
-        tuple(places),
-    )
+    plain = model.model_dump(exclude={"rename", "where"})
+    rename, place = tuple(model.rename.items()), reporter.value((*at, key))
+    return Checkpoint(**plain, rename=rename, where=where, place=place, places=tuple(places))
 
 
 def _where(

@@ -30,8 +30,7 @@ def check(call: Call, reporter: Reporter, path: str) -> None:
     known = modules.foreign(call.name)
     if known is not None:
         _check_weights(call, reporter, path)
-    given = [*call.args, *(argument for _, argument in call.kwargs)]
-    if any(isinstance(one, Call) and is_object(one) for argument in given for one in _parts(argument)):
+    if any(isinstance(one, Call) and is_object(one) for argument in call.arguments for one in _parts(argument)):
         _check_objects(call, reporter, path)
     if known is not None and known.use == foreign.ARGUMENT:
         names = dict(call.kwargs)

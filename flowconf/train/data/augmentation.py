@@ -13,12 +13,12 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
-from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.arguments import Call, Hole, python_value
 from flowconf.language.config import Config
 from flowconf.language.registry import augmentations
 from flowconf.language.sections.augmentations import WHERE, chains, copied, names_in, views
@@ -193,20 +193,11 @@ def as_trained(config: Config, split: Split) -> Split:
 def _made(call: Call) -> Callable[..., Any]:
     """An augmentation with its arguments. Raises `ConfigError` and `MachineError`."""
 
-    def value(argument: Argument) -> Any:
-        match argument:
-            case Literal(value=tuple(items)):
-                return list(items)
-            case Literal(value=plain):
-                return plain
-            case ListArgument(items):
-                return [value(item) for item in items]
-            case Call():
-                return _made(argument)
-            case Hole():
-                raise ConfigError(Diagnostic("FC0133", "`_` has no meaning in an augmentation", argument.place))
+    def refused(hole: Hole) -> NoReturn:
+        raise ConfigError(Diagnostic("FC0133", "`_` has no meaning in an augmentation", hole.place))
 
-    args, kwargs = [value(one) for one in call.args], {name: value(one) for name, one in call.kwargs}
+    args = [python_value(one, refused, _made) for one in call.args]
+    kwargs = {name: python_value(one, refused, _made) for name, one in call.kwargs}
     _imported(augmentations.home(call.name).partition(".")[0], call.place)
     factory = augmentations.load(call.name)
     try:

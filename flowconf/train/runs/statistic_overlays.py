@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flowconf.draw.levels import drawn, paths_above
+from flowconf.draw.levels import drawn
+from flowconf.language.paths import parents
 
 Latest = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Kind -> path -> name -> value."""
@@ -61,7 +62,7 @@ def _norms(parameters: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The norm of all parameters inside of each path."""
     norms: dict[str, float] = {}
     for name, values in parameters.items():
-        for path in paths_above(drawn(name)):
+        for path in parents(drawn(name)):
             norms[path] = math.hypot(norms.get(path, 0.0), values.get("norm", 0.0))
     return norms
 
