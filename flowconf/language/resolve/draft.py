@@ -75,6 +75,13 @@ class Draft:
             self, scope=scope_of(own, self), settings=[], set_first={}, ties={}, follows={}, adapters=[]
         ), own
 
+    def add_settings(self, copy: Draft) -> None:
+        """Add the settings and the like of a copy of a repeated step."""
+        self.settings += copy.settings
+        self.ties |= copy.ties
+        self.follows |= copy.follows
+        self.adapters += copy.adapters
+
     def step(self, name: str) -> Step | None:
         return self.named.get(name)
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flowconf.language import schema
+from flowconf.report.origins import Path
 
 
 class Wrong(NamedTuple):
-    """An error at a `key` of the loop, or at the loop itself."""
+    """An error of a loop or repeat, at one of its keys or at the step itself."""
 
     code: str
     message: str
-    key: str | None
+    where: Path
     advice: str
 
 
@@ -22,15 +23,15 @@ def wrong_in(loop: schema.Loop, name: str) -> Wrong | None:
     given = [key for key, value in ways.items() if value is not None]
     if not given:
         advice = "write `times: ...`, or `until: ...` with `max: ...`"
-        return Wrong("FC0122", f"the loop `{name}` requires one of `times`, `over`, `while` or `until`", None, advice)
+        return Wrong("FC0122", f"the loop `{name}` requires one of `times`, `over`, `while` or `until`", (), advice)
     way = given[-1]
     if len(given) > 1:
         listed = " and ".join(f"`{key}`" for key in given)
-        return Wrong("FC0122", f"{listed} of the loop `{name}` are mutually exclusive", way, "keep one of them")
+        return Wrong("FC0122", f"{listed} of the loop `{name}` are mutually exclusive", (way,), "keep one of them")
     if loop.max is None and way in ("while", "until"):
         message = f"the loop `{name}` requires `max`, because `{way}` may never stop it"
-        return Wrong("FC0122", message, way, "write `max: ...`")
+        return Wrong("FC0122", message, (way,), "write `max: ...`")
     for key, means_nothing in (("max", way in ("times", "over")), ("dim", way != "over")):
         if means_nothing and getattr(loop, key) is not None:
-            return Wrong("FC0125", f"`{key}` does not apply to a loop with `{way}`", key, "remove it")
+            return Wrong("FC0125", f"`{key}` does not apply to a loop with `{way}`", (key,), "remove it")
     return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from flowconf.language import schema
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Literal
 from flowconf.language.resolve import wrong_values
 from flowconf.language.resolve.calls import CallParser, ParameterScope
+from flowconf.language.resolve.loops import Wrong
 from flowconf.language.resolve.unique_names import check_name
 from flowconf.report import Place, Reporter, suggest
 from flowconf.report.origins import Path, dotted
@@ -74,25 +74,16 @@ def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter
     return found
 
 
-class WrongIndex(NamedTuple):
-    """An error of a repeat with an index, at one of its keys."""
-
-    code: str
-    message: str
-    key: str
-    advice: str
-
-
-def wrong_index(index: str, verb: str, copies: int, scope: ParameterScope) -> WrongIndex | None:
+def wrong_index(index: str, verb: str, copies: int, scope: ParameterScope) -> Wrong | None:
     """What is wrong with the index of a repeated step with this verb and number of copies, or None."""
     if verb == "reuse":
         message = "`index` does not apply to `reuse`, whose copies are the same module"
-        return WrongIndex("FC0125", message, "index", "write `repeat: ...` with the number of copies")
+        return Wrong("FC0125", message, ("index",), "write `repeat: ...` with the number of copies")
     if index in scope:
-        return WrongIndex("FC0142", f"`{index}` is already a parameter", "index", "choose another name for the index")
+        return Wrong("FC0142", f"`{index}` is already a parameter", ("index",), "choose another name for the index")
     if copies > MOST_INDEXED:
         message = f"copies with an index must be at most {MOST_INDEXED:,}, got {copies:,}"
-        return WrongIndex("FC0123", message, "times", "write `repeat: ...` without an index, or fewer copies")
+        return Wrong("FC0123", message, ("times",), "write `repeat: ...` without an index, or fewer copies")
     return None
 
 

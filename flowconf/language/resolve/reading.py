@@ -14,7 +14,7 @@ from flowconf.language.references import NotFound
 from flowconf.language.resolve import parameters
 from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
-from flowconf.language.resolve.step_inputs import GivenValues
+from flowconf.language.resolve.step_inputs import Given
 from flowconf.report import Advice, Label, Place, Reporter
 from flowconf.report.origins import Document, Path, dotted
 
@@ -32,28 +32,20 @@ class Reading:
         self.copies = 1
         """The number of copies, with those of steps around, that are resolved one by one."""
 
-    def _arguments(self, given: schema.Using | None, at: Path, draft: Draft) -> GivenValues:
-        """The arguments of `using` or `over` at `at` of the document, with their values."""
-        match given:
+    def _given(self, written: schema.Using | None, at: Path, draft: Draft) -> list[Given]:
+        """The values of `using` or `over` at `at` of the document; in a mapping, at the names of their arguments."""
+        match written:
             case None:
                 return []
             case str(text):
-                return [(_written_name(text), self._reference(text, at, draft))]
+                entries: list[tuple[str, str, Path]] = [(_written_name(text), text, at)]
             case list(texts):
-                found = [self._reference(text, (*at, i), draft) for i, text in enumerate(texts)]
-                return [(_written_name(text), value) for text, value in zip(texts, found, strict=True)]
+                entries = [(_written_name(text), text, (*at, number)) for number, text in enumerate(texts)]
             case dict(mapping):
-                return [(name, self._reference(text, (*at, name), draft)) for name, text in mapping.items()]
-
-    def _places_of(self, given: schema.Using | None, at: Path) -> list[Place]:
-        """The places of the references; in a mapping, of the names of their arguments."""
-        keys: list[Path] = [()] if not isinstance(given, list | dict) else []
-        if isinstance(given, list):
-            keys = [(index,) for index in range(len(given))]
-        elif isinstance(given, dict):
-            keys = [(name,) for name in given]
-        place = self.reporter.key if isinstance(given, dict) else self.reporter.value
-        return [place((*at, *key)) for key in keys]
+                entries = [(name, text, (*at, name)) for name, text in mapping.items()]
+        place = self.reporter.key if isinstance(written, dict) else self.reporter.value
+        found = [(name, self._reference(text, where, draft), where) for name, text, where in entries]
+        return [Given(str(at[-1]), name, value, place(where)) for name, value, where in found]
 
     def _reference(self, text: str, at: Path, draft: Draft) -> Value:
         place = self.reporter.value(at)

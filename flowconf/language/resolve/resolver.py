@@ -7,7 +7,7 @@ access to its own parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ from flowconf.language.resolve.draft import Draft, Params, scope_of
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
 from flowconf.language.resolve.reading import Reading, Unresolved
-from flowconf.language.resolve.step_inputs import GivenValues
+from flowconf.language.resolve.step_inputs import Given, taken
 from flowconf.language.resolve.step_order import ordered
 from flowconf.language.resolve.unique_names import all_names, check_name, claim_names, labels
 from flowconf.report import Label, Reporter, Suggestion, nearest
@@ -163,7 +163,7 @@ class _Resolver(Reading):
         if isinstance(model, schema.Modifiers):
             step = self._mapping_step(name, model, at, draft)
         else:
-            body = self._part(model, at, name, draft, {}, Value("x"))
+            body = self._part(model, at, name, draft, [])
             places = self.reporter.key(at), self.reporter.value(at)
             step = ThroughStep(name, name, draft.stream, (("body", body),), place=places[0], body_place=places[1])
         step_inputs.check_extras(step, self.reporter)
@@ -192,7 +192,7 @@ class _Resolver(Reading):
         assert isinstance(times.value, int)
         wrong = parameters.wrong_index(index, model.verb, times.value * self.copies, draft.scope)
         if wrong is not None:
-            self._fail(wrong.code, wrong.message, self.reporter.value((*where, wrong.key)), name, wrong.advice)
+            self._fail(wrong.code, wrong.message, self.reporter.value((*where, *wrong.where)), name, wrong.advice)
         before = len(self.reporter.errors)
         check_name(index, self.reporter.value((*where, "index")), self.reporter, attribute=False, modules_too=True)
         if len(self.reporter.errors) > before:
@@ -203,10 +203,7 @@ class _Resolver(Reading):
             advice = f"use it in the step, or write `repeat: {repeat.times}`"
             place = self.reporter.value((*where, "index"))
             self.reporter.warn("FC0149", f"unused parameter `{index}`", place, at=(*where, "index"), advice=advice)
-            draft.settings += numbered.settings
-            draft.ties |= numbered.ties
-            draft.follows |= numbered.follows
-            draft.adapters += numbered.adapters
+            draft.add_settings(numbered)
             return replace(step, index=None)
         copies = []
         for copy in range(times.value):
@@ -218,10 +215,7 @@ class _Resolver(Reading):
             if alone.reporter.errors:
                 self.reporter.diagnostics += alone.reporter.errors
                 raise Unresolved
-            draft.settings += numbered.settings
-            draft.ties |= numbered.ties
-            draft.follows |= numbered.follows
-            draft.adapters += numbered.adapters
+            draft.add_settings(numbered)
         return replace(step, copies=tuple(copies))
 
     def _single(
@@ -241,10 +235,9 @@ class _Resolver(Reading):
             body_place=self.reporter.value((*at, model.verb)),
             places=tuple((k, self.reporter.value((*at, k))) for k in PLACED if vars(model).get(k) is not None),
         )
-        using = self._arguments(model.using, (*at, "using"), draft)
-        taken: set[int] = set()
-        step = self._with_verb(step, model, at, draft, using, taken)
-        step_inputs.check_taken(step, using, taken, self._places_of(model.using, (*at, "using")), self.reporter)
+        given = self._given(model.using, (*at, "using"), draft)
+        step = self._with_verb(step, model, at, draft, given)
+        step_inputs.check_taken(step, given, self.reporter)
         return step
 
     def _settings(self, model: schema.Settings, at: Path, path: str, draft: Draft) -> None:
@@ -264,21 +257,19 @@ class _Resolver(Reading):
                 self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
         draft.settings.append(found)
 
-    def _with_verb(
-        self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, using: GivenValues, taken: set[int]
-    ) -> Step:
-        def part(body: object, key: str, path: str, reads: GivenValues) -> Applied:
-            return self._part(body, (*at, *key.split("/")), path, draft, dict(enumerate(reads)), step.stream, taken)
+    def _with_verb(self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, given: list[Given]) -> Step:
+        def part(body: object, key: str, reads: Sequence[Given]) -> Applied:
+            return self._part(body, (*at, key), f"{step.path}.{key}", draft, reads)
 
-        def whole(body: object) -> tuple[tuple[str, Applied], ...]:
-            return (("body", part(body, model.verb, step.path, using)),)
+        def whole(body: object, reads: Sequence[Given] = given) -> tuple[tuple[str, Applied], ...]:
+            return (("body", self._part(body, (*at, model.verb), step.path, draft, reads)),)
 
-        def branches(models: Mapping[str, object], reads: GivenValues) -> tuple[tuple[str, Applied], ...]:
-            return self._branches(models, step, model.verb, at, part, reads)
+        def branches(models: Mapping[str, object], reads: Sequence[Given]) -> tuple[tuple[str, Applied], ...]:
+            return self._branches(models, step, (*at, model.verb), draft, reads)
 
         match model:
             case schema.Split():
-                parts = branches(model.split, using)
+                parts = branches(model.split, given)
                 merge: str | Applied = model.merge
                 if model.merge not in schema.MERGES:
                     merge = self._merge(model.merge, at, step, draft)
@@ -288,37 +279,32 @@ class _Resolver(Reading):
                 return with_verb(step, SplitStep, parts=parts, merge=merge, dim=1 if model.dim is None else model.dim)
             case schema.Gate():
                 parts = branches(model.gate, [])
-                router = part(model.router, "router", f"{step.path}.router", using)
+                router = part(model.router, "router", given)
                 return with_verb(step, GateStep, parts=parts, router=router, top=self._top(model, at, draft))
             case schema.Switch():
                 parts = branches(model.switch, [])
-                router = part(model.router, "router", f"{step.path}.router", using)
+                router = part(model.router, "router", given)
                 return with_verb(step, SwitchStep, parts=parts, router=router)
             case schema.Also():
-                skip = part(model.skip, "skip", f"{step.path}.skip", []) if model.skip is not None else None
+                skip = part(model.skip, "skip", []) if model.skip is not None else None
                 return with_verb(step, AlsoStep, parts=whole(model.also), skip=skip)
             case schema.Loop():
                 wrong = loops.wrong_in(model, step.name)
                 if wrong is not None:
-                    where = at if wrong.key is None else (*at, wrong.key)
-                    self._fail(wrong.code, wrong.message, self.reporter.key(where), step.name, wrong.advice)
+                    place = self.reporter.key((*at, *wrong.where))
+                    self._fail(wrong.code, wrong.message, place, step.name, wrong.advice)
                 over = self._over(model, at, draft)
-                body = part(model.loop, "loop", step.path, [*using, *over])
-                loop, places = (
-                    with_verb(step, LoopStep, parts=(("body", body),)),
-                    self._places_of(model.over, (*at, "over")),
-                )
-                over_taken = {index - len(using) for index in taken}
-                step_inputs.check_taken(loop, over, over_taken, places, self.reporter, "over")
+                loop = with_verb(step, LoopStep, parts=whole(model.loop, [*given, *over]))
+                step_inputs.check_taken(loop, over, self.reporter)
                 return self._loop(loop, model, at, draft)
             case schema.Map():
                 return self._map(with_verb(step, MapStep, parts=whole(model.map)), model, at, draft)
             case schema.Graph():
                 mounted = schema.MountedBody.model_construct(graph=model.graph, with_=model.with_)
-                body = self._mounted(mounted, at, step.path, draft, dict(enumerate(using)), taken)
+                body = self._mounted(mounted, at, step.path, draft, given)
                 return with_verb(step, GraphStep, parts=(("body", body),))
             case schema.Reuse():
-                body = self._reuse(model, step, at, draft, using, taken)
+                body = self._reuse(model, step, at, draft, given)
                 return with_verb(step, ReuseStep, parts=(("body", body),))
             case schema.Through():
                 return with_verb(step, ThroughStep, parts=whole(model.through))
@@ -327,23 +313,17 @@ class _Resolver(Reading):
         raise AssertionError(model.verb)
 
     def _branches(
-        self,
-        models: Mapping[str, object],
-        step: Step,
-        verb: str,
-        at: Path,
-        part: Callable[[object, str, str, GivenValues], Applied],
-        using: GivenValues,
+        self, models: Mapping[str, object], step: Step, at: Path, draft: Draft, given: Sequence[Given]
     ) -> tuple[tuple[str, Applied], ...]:
         if len(models) < 2:
-            message = f"`{verb}` requires at least 2 branches, got {len(models)} in `{step.name}`"
-            self._fail("FC0145", message, self.reporter.key((*at, verb)), step.name, "write `through` for one module")
+            message = f"`{at[-1]}` requires at least 2 branches, got {len(models)} in `{step.name}`"
+            self._fail("FC0145", message, self.reporter.key(at), step.name, "write `through` for one module")
         for name in models:
             if name in EXTRAS or reserved_names.refusal(name) or name in reserved_names.DICT_ATTRIBUTES:
-                place = self.reporter.key((*at, verb, name))
+                place = self.reporter.key((*at, name))
                 self._fail("FC0126", f"a branch cannot be named `{name}`", place, step.name, f"write `{name}_`")
         return tuple(
-            (name, part(body, f"{verb}/{name}", f"{step.path}.{name}", using)) for name, body in models.items()
+            (name, self._part(body, (*at, name), f"{step.path}.{name}", draft, given)) for name, body in models.items()
         )
 
     def _top(self, model: schema.Gate, at: Path, draft: Draft) -> Literal | None:
@@ -363,17 +343,18 @@ class _Resolver(Reading):
         if model.times is not None:
             return replace(step, times=self._count(model.times, (*at, "times"), draft))
         halt, body = ("while", model.while_) if model.while_ is not None else ("until", model.until)
-        condition = self._part(body, (*at, halt), f"{step.path}.condition", draft, {}, step.stream)
+        condition = self._part(body, (*at, halt), f"{step.path}.condition", draft, [])
         return replace(step, times=self._count(model.max, (*at, "max"), draft), condition=condition, halt=halt)
 
-    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> GivenValues:
+    def _over(self, model: schema.Loop, at: Path, draft: Draft) -> list[Given]:
         """The values of `over`: arguments of the body, one slice in each iteration."""
-        found = self._arguments(model.over, (*at, "over"), draft)
-        for _, value in found:
-            if value.recurrent:
-                message = f"`over` requires an earlier value, but `{value}` comes after this step"
-                self._fail("FC0141", message, value.place, dotted(at), f"put this step after `{value}`")
-        return [(name, replace(value, sliced=True)) for name, value in found]
+        found = self._given(model.over, (*at, "over"), draft)
+        for one in found:
+            if one.value.recurrent:
+                message = f"`over` requires an earlier value, but `{one.value}` comes after this step"
+                self._fail("FC0141", message, one.value.place, dotted(at), f"put this step after `{one.value}`")
+            one.value = replace(one.value, sliced=True)
+        return found
 
     def _map(self, step: MapStep, model: schema.Map, at: Path, draft: Draft) -> MapStep:
         over = self._reference(model.over, (*at, "over"), draft) if model.over is not None else None
@@ -404,85 +385,57 @@ class _Resolver(Reading):
             close = other_tools.meant(name, vocabulary.MERGES, schema.MERGES) or nearest(name, schema.MERGES)
             advice = Suggestion(close, name) if close else modules.advice_for(name, also=schema.MERGES)
             self._fail("FC0132", f"unknown merge `{name}`", place, step.name, advice)
-        return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, {}, step.stream)
+        return self._part(text, (*at, "merge"), f"{step.path}.merge", draft, [])
 
     # bodies
 
-    def _part(
-        self,
-        model: object,
-        at: Path,
-        path: str,
-        draft: Draft,
-        using: dict[int, tuple[str | None, Value]],
-        stream: Value,
-        taken: set[int] | None = None,
-    ) -> Applied:
-        """The body at `at` of the document and `path` of the graph, with its arguments from `using`."""
-        taken = set() if taken is None else taken
+    def _part(self, model: object, at: Path, path: str, draft: Draft, given: Sequence[Given]) -> Applied:
+        """The body at `at` of the document and `path` of the graph, with its arguments among those `given`."""
         if isinstance(model, schema.Settings):
             self._settings(model, at, path, draft)
         if isinstance(model, str):
-            return self._chain(model, at, path, draft, using, taken)
+            return self._chain(model, at, path, draft, given)
         if isinstance(model, schema.CallBody):
-            return self._chain(model.through, (*at, "through"), path, draft, using, taken)
+            return self._chain(model.through, (*at, "through"), path, draft, given)
         if isinstance(model, schema.InlineBody):
             plan, inner = self._document(model, at, _last(path), draft, {})
-            return self._mount(plan, inner, (), at, path, using, taken)
+            return self._mount(plan, inner, (), at, path, given)
         if isinstance(model, schema.MountedBody):
-            return self._mounted(model, at, path, draft, using, taken)
+            return self._mounted(model, at, path, draft, given)
         place = self.reporter.value(at)
         if not hasattr(model, "named_parameters"):
             self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
-        accepted = {i: (n or v.name, v) for i, (n, v) in using.items()}
-        taken.update(accepted)
-        return Applied(path, Instance(model, place), tuple(accepted.values()))
+        return Applied(path, Instance(model, place), taken(given, lambda name: True))
 
-    def _chain(
-        self, text: str, at: Path, path: str, draft: Draft, using: dict[int, tuple[str | None, Value]], taken: set[int]
-    ) -> Applied:
+    def _chain(self, text: str, at: Path, path: str, draft: Draft, given: Sequence[Given]) -> Applied:
         calls = self._parser(draft, at).chain(text, self.reporter.value(at))
         if calls is None:
             raise Unresolved
-        members = [
-            self._call(call, path if len(calls) == 1 else f"{path}.{i}", using, taken) for i, call in enumerate(calls)
-        ]
-        return members[0] if len(members) == 1 else Applied(path, Chain(tuple(members)))
+        if len(calls) == 1:
+            return self._call(calls[0], path, given)
+        return Applied(path, Chain(tuple(self._call(call, f"{path}.{i}", given) for i, call in enumerate(calls))))
 
-    def _call(self, call: Call, path: str, using: dict[int, tuple[str | None, Value]], taken: set[int]) -> Applied:
+    def _call(self, call: Call, path: str, given: Sequence[Given]) -> Applied:
         forward = modules.class_source(call.name).forward
-        accepted = []
-        for index, (given, value) in using.items():
-            name = given or value.name
-            if forward.takes(name) and forward.positional[:1] != [name]:
-                accepted.append((name, value))
-                taken.add(index)
-        names_given = {name for name, _ in accepted}
-        missing = [] if using.keys() - taken else forward.missing(1, names_given)
+        accepted = taken(given, lambda name: forward.takes(name) and forward.positional[:1] != [name])
+        is_all = all(one.is_taken for one in given)
+        missing = forward.missing(1, {name for name, _ in accepted}) if is_all else []
         if missing:
             message = f"`{call.name}` requires the argument `{missing[0]}`"
             self.reporter.error(
                 "FC0147", message, call.place, path=path, advice=step_inputs.to_fill(missing[0], call.name)
             )
-        return Applied(path, call, tuple(accepted))
+        return Applied(path, call, accepted)
 
-    def _mounted(
-        self,
-        model: schema.MountedBody,
-        at: Path,
-        path: str,
-        draft: Draft,
-        using: dict[int, tuple[str | None, Value]],
-        taken: set[int],
-    ) -> Applied:
+    def _mounted(self, model: schema.MountedBody, at: Path, path: str, draft: Draft, given: Sequence[Given]) -> Applied:
         where = (*at, "graph")
         if isinstance(model.graph, str):
             self._fail("FC0105", f"the graph `{model.graph}` was not found", self.reporter.value(where), path)
         assert isinstance(model.graph, schema.GraphDocument)
-        given = parameters.given_by(model, at, self._parser(draft, at), self.reporter)
+        params = parameters.given_by(model, at, self._parser(draft, at), self.reporter)
         around = None if where in self.reporter.origins.mounts else draft
-        plan, inner = self._document(model.graph, where, _last(path), around, given)
-        return self._mount(plan, inner, tuple(given.items()), at, path, using, taken)
+        plan, inner = self._document(model.graph, where, _last(path), around, params)
+        return self._mount(plan, inner, tuple(params.items()), at, path, given)
 
     def _mount(
         self,
@@ -491,24 +444,15 @@ class _Resolver(Reading):
         params: tuple[tuple[str, Literal], ...],
         at: Path,
         path: str,
-        using: dict[int, tuple[str | None, Value]],
-        taken: set[int],
+        given: Sequence[Given],
     ) -> Applied:
-        accepted = []
-        for index, (given, value) in using.items():
-            name = given or value.name
-            if plan.input(name) is not None:
-                accepted.append((name, value))
-                taken.add(index)
-        captured = [(name, value) for name, value in inner.captures.items()]
+        accepted = taken(given, lambda name: plan.input(name) is not None)
         inner.hand_on(path)
         asked = self.reporter.origins.mounts.get((*at, "graph"))
         mount = Mount(plan, params, tuple(inner.shares.items()), asked.place if asked else self.reporter.value(at))
-        return Applied(path, mount, (*accepted, *captured))
+        return Applied(path, mount, (*accepted, *inner.captures.items()))
 
-    def _reuse(
-        self, model: schema.Reuse, step: Step, at: Path, draft: Draft, using: GivenValues, taken: set[int]
-    ) -> Applied:
+    def _reuse(self, model: schema.Reuse, step: Step, at: Path, draft: Draft, given: Sequence[Given]) -> Applied:
         place = self.reporter.value((*at, "reuse"))
         try:
             found = draft.find_module(model.reuse, step.path)
@@ -527,23 +471,20 @@ class _Resolver(Reading):
             self._nowhere(problem, model.reuse, place, dotted(at), draft)
         assert found.applied is not None
         module, path = found.applied.target, found.path
-        indexed = dict(enumerate(using))
         if isinstance(module, Chain):
             members = tuple(
-                self._call(member.module, f"{path}.{i}", indexed, taken)
+                self._call(member.module, f"{path}.{i}", given)
                 for i, member in enumerate(module.members)
                 if isinstance(member.module, Call)
             )
             return Applied(step.path, Shared(path, Chain(members), place, found.home))
         if isinstance(module, Call):
-            accepted = self._call(module, path, indexed, taken).using
+            accepted = self._call(module, path, given).using
         elif isinstance(module, Mount):
-            fits = {i: (n or v.name, v) for i, (n, v) in indexed.items() if module.graph.input(n or v.name)}
-            taken.update(fits)
-            accepted = (*fits.values(), *found.captures)
+            inputs = {entry.name for entry in module.graph.inputs}
+            accepted = (*taken(given, inputs.__contains__), *found.captures)
         else:
-            accepted = tuple((n or v.name, v) for n, v in using)
-            taken.update(indexed)
+            accepted = taken(given, lambda name: True)
         return Applied(step.path, Shared(path, module, place, found.home), accepted)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from flowconf.language.arguments import Call
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Mount, Record, Step, Value
@@ -10,25 +11,36 @@ from flowconf.language.registry import modules
 from flowconf.language.resolve.draft import Draft
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest
 
-GivenValues = list[tuple[str | None, Value]]
-"""The entries of `using`: the argument, if the document names it, and the value."""
+
+@dataclass
+class Given:
+    """A value under the key `using` or `over` of a step, and the argument that it fills."""
+
+    key: str
+    name: str
+    value: Value
+    place: Place
+    is_taken: bool = False
+    """Whether a module takes it."""
 
 
-def check_taken(
-    step: Step,
-    using: GivenValues,
-    taken: Collection[int],
-    places: Sequence[Place],
-    reporter: Reporter,
-    key: str = "using",
-) -> None:
-    """Report references under `key` that no module takes as an argument; `taken` are the positions of the others."""
-    for index, (given, value) in enumerate(using):
-        if index in taken:
+def taken(given: Iterable[Given], takes: Callable[[str], bool]) -> tuple[tuple[str, Value], ...]:
+    """The values that a module takes, by the names of its arguments."""
+    found = [one for one in given if takes(one.name)]
+    for one in found:
+        one.is_taken = True
+    return tuple((one.name, one.value) for one in found)
+
+
+def check_taken(step: Step, given: Sequence[Given], reporter: Reporter) -> None:
+    """Report values that no module takes as an argument."""
+    names = [one.name for one in given]
+    for one in given:
+        if one.is_taken:
             continue
-        reader, name = step.reader, given or value.name
+        reader, name, value, key = step.reader, one.name, one.value, one.key
         offered = _arguments(reader)
-        free = [argument for argument in offered if argument not in [given for given, _ in using]]
+        free = [argument for argument in offered if argument not in names]
         message = f"`{reader.target}` takes no argument `{name}`"
         advice = "it takes only its stream; `from` selects another value, and `Concat` concatenates several"
         if offered:
@@ -40,7 +52,7 @@ def check_taken(
         elif name == _stream_of(reader):
             message = f"`{name}` of `{reader.target}` is set twice: by the stream, and by `{key}`"
             advice = f"write `from: {value}` beside the verb, or remove `{name}`"
-        reporter.error("FC0143", message, places[index], path=step.path, advice=advice)
+        reporter.error("FC0143", message, one.place, path=step.path, advice=advice)
 
 
 def check_extras(step: Step, reporter: Reporter) -> None:
