@@ -1,14 +1,15 @@
-"""The state of a `forward` under construction: statements, local names, and the surroundings of a step."""
+"""A `forward` under construction: statements, values and local names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flowconf.graph.source.demand import Demand, Want
 from flowconf.language.arguments import Literal
-from flowconf.language.plan import GraphPlan, Value
+from flowconf.language.plan import GraphPlan, Step, Value
+from flowconf.language.resolve.reserved_names import refusal
 
 
 @dataclass
@@ -23,13 +24,33 @@ class Block:
 
 
 @dataclass
-class LocalNames:
-    """The local names of one `forward`, besides its members."""
+class ForwardState:
+    """What the statements of one `forward` need to know of its graph, and its values and local names so far."""
 
     graph: GraphPlan
+    asked: Callable[[str], Demand]
+    """Home of a nested graph -> the demand on it."""
+    inputs: Mapping[str, frozenset[str]]
+    """Home of a nested graph -> its remaining inputs."""
+    ranks: Mapping[str, int | None]
+    """Gate -> the number of dimensions that its experts have more than its weights; None if no sizes are known."""
+    kinds: Callable[[str], str]
+    """The kind of a value from the shape check: "tensor", "dict", "named", "tuple", or "" if unknown."""
+    read: dict[Want, str] = field(default_factory=dict)
+    """The expressions for values."""
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Local name -> the member of which it holds a value, and which one."""
     owned: dict[str, dict[str, None]] = field(default_factory=dict)
     """Member -> its local names."""
+
+    def text(self, value: Value) -> str:
+        """The expression for a value, of which a loop reads slices."""
+        return self.read[Want(replace(value, sliced=False))]
+
+    def count(self, step: Step, key: str, literal: Literal) -> str:
+        """The expression for a number of a step, by its key."""
+        attribute = count_attribute(self.graph, step, key, literal)
+        return literal.text if attribute is None else f"self.{attribute}"
 
     def local(self, member: str, what: str = "") -> str:
         """A local name for a value of a member; trailing `_` avoid collisions with members, inputs and each other."""
@@ -43,21 +64,11 @@ class LocalNames:
         return name
 
 
-@dataclass
-class Surroundings:
-    """The surroundings of a step that its statements need."""
-
-    graph: GraphPlan
-    names: LocalNames
-    text: Callable[[Value], str]
-    """Value -> its expression."""
-    asked: Callable[[str], Demand]
-    """Home of a nested graph -> the demand on it."""
-    inputs: Mapping[str, frozenset[str]]
-    """Home of a nested graph -> its remaining inputs."""
-    kinds: Callable[[str], str]
-    """The kind of a value from the shape check: "tensor", "dict", "named", "tuple", or "" if unknown."""
-    count: Callable[[str, Literal], str]
-    """A number of the step, by its key."""
-    rank: int | None
-    """The number of dimensions that the experts of a gate have more than its weights; None if no sizes are known."""
+def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:
+    """The attribute for a number in `forward`, named after its parameter if possible; None for a literal."""
+    if literal.text.isdigit():
+        return None
+    taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
+    free = literal.text.isidentifier() and literal.text not in taken and refusal(literal.text) is None
+    own = literal.text if free and not step.by_index(literal) else None
+    return own or f"{step.name}_{key}"

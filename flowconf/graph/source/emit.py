@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import chain, count
 
 from flowconf.graph.source.addresses import address, attribute, reached
+from flowconf.graph.source.block import ForwardState, count_attribute
 from flowconf.graph.source.demand import (
     OUTPUTS,
     Demand,
@@ -22,7 +23,7 @@ from flowconf.graph.source.demand import (
     needs,
     without_copies,
 )
-from flowconf.graph.source.forward import ForwardWriter, count_attribute
+from flowconf.graph.source.forward import ForwardWriter
 from flowconf.graph.source.hole_sizes import HoleSizes
 from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
@@ -161,16 +162,14 @@ class _Emitter:
             reads[child] = frozenset(given.name for given in kept)
         shared = {mine: self.named[theirs] for mine, theirs in lent.items() if theirs in self.named}
         lines = [*self._init(graph, path, names), Line("")]
-        writer = ForwardWriter(
+        state = ForwardState(
             graph,
-            found,
-            demand,
             lambda home: self.demands.at(home_of(home, path, lent)),
             reads,
             {step.name: self.sizes.ranks.get(join(path, step.name)) for step in graph.steps},
             lambda name: self.sizes.kinds.get(join(path, name), ""),
         )
-        lines += [Line(text, step, place) for text, step, place in writer.lines()]
+        lines += [Line(text, step, place) for text, step, place in ForwardWriter(state, found, demand).lines()]
         self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
         called = {name for line in lines for name in CALLED.findall(line.text)}
         if called:

@@ -7,16 +7,16 @@ is deleted after its last use, so that memory is freed as early as possible.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
-from flowconf.graph.source.block import LocalNames, Surroundings
+from flowconf.graph.source.block import ForwardState
 from flowconf.graph.source.demand import LAST, Demand, Needs, Want, needed_inputs
 from flowconf.graph.source.literals import quoted
-from flowconf.graph.source.statements import StepWriter
+from flowconf.graph.source.statements import statements
 from flowconf.language.arguments import Literal
-from flowconf.language.plan import GraphPlan, Step, Value
-from flowconf.language.resolve.reserved_names import STATE, refusal
+from flowconf.language.plan import Step, Value
+from flowconf.language.resolve.reserved_names import STATE
 from flowconf.report import Place
 
 
@@ -24,22 +24,16 @@ from flowconf.report import Place
 class ForwardWriter:
     """Writes the statements of one graph, in the order of its steps."""
 
-    graph: GraphPlan
+    state: ForwardState
     found: Needs
     demand: Demand
-    asked: Callable[[str], Demand]
-    """Home of a nested graph -> the demand on it."""
-    child_inputs: Mapping[str, frozenset[str]]
-    ranks: Mapping[str, int | None]
-    kinds: Callable[[str], str]
-    read: dict[Want, str] = field(default_factory=dict)
     made: dict[str, list[str]] = field(default_factory=dict)
     """Step -> the variables that hold its values."""
 
     def __post_init__(self) -> None:
+        self.graph, self.read = self.state.graph, self.state.read
         self.inputs = [given.name for given in needed_inputs(self.graph, self.found)]
         self.rolling = self._rolling_name()
-        self.names = LocalNames(self.graph)
         for name in self.inputs:
             self.read[Want(Value(name))] = name
             self.read |= dict.fromkeys(self.found.wants.get(name, ()), name)
@@ -72,27 +66,12 @@ class ForwardWriter:
         yield f"        return {self._returned()}", "", self.graph.place
 
     def _statement(self, step: Step, target: str) -> list[str]:
-        around = Surroundings(
-            self.graph,
-            self.names,
-            lambda value: self.read[Want(replace(value, sliced=False))],
-            self.asked,
-            self.child_inputs,
-            self.kinds,
-            lambda key, literal: self._count(step, key, literal),
-            self.ranks.get(step.name),
-        )
-        block = StepWriter(step, self.found.wants.get(step.name, ()), around).write(
-            self.read[Want(step.stream)], target
-        )
+        wants = self.found.wants.get(step.name, ())
+        block = statements(step, wants, self.state, self.read[Want(step.stream)], target)
         self.read |= block.values
         used = {name for text in block.values.values() for name in re.findall(r"[^\W\d]\w*", text)}
-        self.made[step.name] = [name for name in (step.name, *self.names.owned.get(step.name, ())) if name in used]
+        self.made[step.name] = [name for name in (step.name, *self.state.owned.get(step.name, ())) if name in used]
         return block.lines
-
-    def _count(self, step: Step, key: str, literal: Literal) -> str:
-        attribute = count_attribute(self.graph, step, key, literal)
-        return literal.text if attribute is None else f"self.{attribute}"
 
     # names and lifetimes
 
@@ -157,20 +136,10 @@ class ForwardWriter:
         """The values of the previous call that a step is the first to read."""
         for value in step.reads:
             if value.recurrent and Want(value) not in self.read:
-                name = self.names.local(str(value.now), "before")
+                name = self.state.local(str(value.now), "before")
                 like = self.read[Want(step.stream)] if not step.stream.recurrent else self.inputs[0]
                 yield f"{name} = recall(self.{STATE}, {quoted(str(value.now))}, {like})"
                 self.read[Want(value)] = name
-
-
-def count_attribute(graph: GraphPlan, step: Step, key: str, literal: Literal) -> str | None:
-    """The attribute for a number in `forward`, named after its parameter if possible; None for a literal."""
-    if literal.text.isdigit():
-        return None
-    taken = {other.path for other in graph.steps} | {given.name for given in graph.inputs}
-    free = literal.text.isidentifier() and literal.text not in taken and refusal(literal.text) is None
-    own = literal.text if free and not step.by_index(literal) else None
-    return own or f"{step.name}_{key}"
 
 
 def _dict(items: Iterable[tuple[str, str]]) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
-from flowconf.graph.source.block import Block, Surroundings
+from flowconf.graph.source.addresses import in_dict
+from flowconf.graph.source.block import Block, ForwardState
 from flowconf.graph.source.demand import OUTPUTS, Demand, Want
 from flowconf.graph.source.literals import quoted
 from flowconf.language.arguments import Call
@@ -29,14 +30,14 @@ class ModuleCalls:
 
     step: Step
     wants: tuple[Want, ...]
-    around: Surroundings
+    state: ForwardState
     whole: bool
 
     def items(self) -> dict[Value, str]:
         """A name for one slice of each value that a loop iterates over."""
         over = self.step.slices_of()
         if len(over) == 1:
-            return {over[0]: self.around.names.local("item")}
+            return {over[0]: self.state.local("item")}
         return {value: self._local(f"{value.name}_item") for value in over}
 
     def wants_of(self, spot: str) -> bool:
@@ -50,7 +51,7 @@ class ModuleCalls:
 
     def asked(self, applied: Applied) -> Demand:
         """The demand on a module; a module that is no graph gives its output."""
-        return self.around.asked(applied.home) if isinstance(applied.target, Mount) else OUTPUTS
+        return self.state.asked(applied.home) if isinstance(applied.target, Mount) else OUTPUTS
 
     def binds_by_name(self, applied: Applied) -> bool:
         """Whether the parts of the stream are the inputs of a graph."""
@@ -66,15 +67,14 @@ class ModuleCalls:
         into: str | None = None,
         record: Record | None = None,
         rows: str = "",
-        apart: bool = False,
         keep: bool = False,
     ) -> str:
         """The value of a module as an expression; wanted intermediate values get statements and names.
 
-        `into` is the name to use if one is needed, `keep`: always use one. `rows` is appended to the values of `using`,
-        and `apart`: the members of a chain are in a dict and called one by one.
+        `into` is the name to use if one is needed, `keep`: always use one. `rows` is appended to the values of `using`.
         """
         applied = self.step.spots[spot]
+        apart = spot == "" and in_dict(self.step)
         if isinstance(applied.target, Chain) and (apart or self._is_opened(spot, applied.target)):
             value = self._chain(block, spot, applied.target, stream, at, into, rows, apart)
         else:
@@ -124,7 +124,7 @@ class ModuleCalls:
         """The call of one module, or of a graph, possibly with additional outputs."""
         items = self.items()
         arguments = self.arguments(
-            applied, stream, record, lambda value: (items.get(value) or self.around.text(value)) + rows
+            applied, stream, record, lambda value: (items.get(value) or self.state.text(value)) + rows
         )
         call = f"{at}({', '.join(arguments)})"
         asked = self.asked(applied)
@@ -150,7 +150,7 @@ class ModuleCalls:
     ) -> list[str]:
         """The arguments of a call: positional as far as the order in `forward` is known, then by name."""
         module = applied.target
-        kept = self.around.inputs.get(applied.home)
+        kept = self.state.inputs.get(applied.home)
         using = {name: read(value) for name, value in applied.using if kept is None or name in kept}
         if not isinstance(module, Mount):
             order = modules.class_source(module.name).forward.positional if isinstance(module, Call) else []
@@ -166,7 +166,7 @@ class ModuleCalls:
         return [*(f"{name}={text}" for name, text in using.items()), f"**arguments_of({stream}, {named})"]
 
     def _local(self, what: str) -> str:
-        return self.around.names.local(self.step.name, what)
+        return self.state.local(self.step.name, what)
 
 
 def element(value: str, name: str | None, record: Record | None) -> str:
