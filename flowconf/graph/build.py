@@ -20,7 +20,7 @@ from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
-from flowconf.graph.weights.loading import Request, WeightReport, check, load_checkpoint, request_of, tensors_of
+from flowconf.graph.weights.loading import Request, WeightReport, check, load, tensors_of
 from flowconf.graph.weights.sources import is_awaited, locate
 from flowconf.language.arguments import Literal
 from flowconf.language.paths import join
@@ -78,7 +78,7 @@ def load_checkpoints(graph: Graph, plan: GraphPlan, runs: str | Path = "runs") -
         if setting.checkpoint is not None:
             source = locate(setting.checkpoint, runs, download=True)
             for at, module in graph.modules_at(path):
-                reports.append(load_checkpoint(module, setting.checkpoint, at, source))
+                reports.append(load(module, Request(str(source), setting.checkpoint), at))
     start_followers(graph, plan, reports)
     return reports
 
@@ -105,7 +105,7 @@ def request_for(checkpoint: Checkpoint | None, runs: str | Path) -> Request | No
     """The request of a source of weights, or None for weights that are not there yet."""
     if checkpoint is None or is_awaited(checkpoint, runs):
         return None
-    return request_of(checkpoint, locate(checkpoint, runs))
+    return Request(str(locate(checkpoint, runs)), checkpoint)
 
 
 def check_weights(plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]) -> list[Diagnostic]:

@@ -29,6 +29,7 @@ from flowconf.graph.tree import GraphTree
 from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.loading import WeightReport
 from flowconf.language.resolve.reserved_names import STATE
+from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, Diagnostic, PathError
 
 
@@ -160,10 +161,10 @@ class Graph(GraphTree):
         Raises `PathError` and `ConfigError`.
         """
         renames = tuple((rename or {}).items())
-        request = weights.Request(
-            str(source), source_at, renames, missing, unused, sha256, mismatched=mismatched, written=weights.as_argument
+        how = Checkpoint(
+            at=source_at, rename=renames, missing=missing, unused=unused, mismatched=mismatched, sha256=sha256
         )
-        return weights.load(self.module_at(at), request, at)
+        return weights.load(self.module_at(at), weights.Request(str(source), how, weights.as_argument), at)
 
     def save(self, file: str | PathLike[str], at: str = "", metadata: Mapping[str, str] | None = None) -> None:
         """Save the module at `at` as safetensors, atomically, with the document of the graph in the metadata.

@@ -20,7 +20,7 @@ from torch import optim
 from flowconf.graph.build import build_graph, load_checkpoints, start_followers
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.inference import Inference
-from flowconf.graph.weights.loading import WeightReport, load_checkpoint
+from flowconf.graph.weights.loading import Request, WeightReport, load
 from flowconf.graph.weights.sources import locate
 from flowconf.language.config import Config
 from flowconf.language.points import RunLength
@@ -145,7 +145,7 @@ def _graph(
         reports += load_checkpoints(graph, config.model, runs)
         start = start_of(config)
         if start is not None:
-            reports.append(load_checkpoint(graph, start, "", locate(start, runs, download=True)))
+            reports.append(load(graph, Request(str(locate(start, runs, download=True)), start)))
         start_followers(graph, config.model, reports)
     if trainer.strategy == "fsdp" and team.size > 1:
         team.shard(graph, config)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.fake_values import UNKNOWN
-from flowconf.graph.shapes.grouping import Misfit
 from flowconf.graph.shapes.open_sizes import fitting
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes
@@ -41,17 +40,12 @@ def check_assumed(graph: GraphPlan, found: Trial, scope: Scope, run: Callable[[G
         declared = replace(graph, inputs=(given,))
         trial = fitting(declared, run, found.sizes)
         others = dict(zip(trial.sizes.symbols, OTHER_PRIMES, strict=False))
-        if not _misfits(trial) & _misfits(run(declared, Sizes(symbols=others))):
-            return
+        again = run(declared, Sizes(symbols=others))
+        if not {one.of_reader for one in trial.misfits} & {one.of_reader for one in again.misfits}:
+            return  # unknown sizes differ between trials
         refuted.append(trial)
     if refuted:
         reporter.diagnostics += refuted[0].result.reporter.diagnostics
-
-
-def _misfits(trial: Trial) -> set[tuple[str, int, int | str]]:
-    """The members with a size mismatch, with both sizes; unknown sizes differ between trials."""
-    causes = [cause for finding in trial.findings.found for cause in finding.causes]
-    return {(cause.reader, cause.actual, cause.expected) for cause in causes if isinstance(cause, Misfit)}
 
 
 def _assumed(graph: GraphPlan, given: Input) -> Iterator[Input]:

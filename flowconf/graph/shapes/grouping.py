@@ -35,6 +35,11 @@ class Misfit:
     def key(self) -> Hashable:
         return self.origin, self.expected, self.actual
 
+    @property
+    def of_reader(self) -> tuple[str, int, int | str]:
+        """The reader with both sizes."""
+        return self.reader, self.actual, self.expected
+
 
 @dataclass(frozen=True)
 class Several:

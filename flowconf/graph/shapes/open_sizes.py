@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from flowconf.graph.shapes.grouping import Misfit
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
 from flowconf.language.open_size import parts
@@ -81,7 +80,7 @@ class _Search:
                 return self.least_multiples(trial, chosen)
             likeliest = likeliest or trial
         other = self.run(_others(sizes))
-        if _misfits(first) & _misfits(other):
+        if {one.of_reader for one in first.misfits} & {one.of_reader for one in other.misfits}:
             return likeliest or first  # the same values do not fit, whatever the unknown sizes are
         if likeliest is not None and self.has_other_errors(likeliest, symbols, sizes):
             return self.with_example(likeliest, symbols, sizes)
@@ -277,12 +276,6 @@ def _others(sizes: Sizes) -> Sizes:
     return sizes.at({symbol: number * sizes.multiples.get(symbol, 1) for symbol, number in others.items()})
 
 
-def _misfits(trial: Trial) -> set[tuple[str, int, int | str]]:
-    """The readers of values that do not fit, with both sizes."""
-    causes = [cause for finding in trial.findings.found for cause in finding.causes]
-    return {(cause.reader, cause.actual, cause.expected) for cause in causes if isinstance(cause, Misfit)}
-
-
 def _errors(trial: Trial) -> set[tuple[Place, str, str, tuple[Label, ...]]]:
     """The errors of a trial, with the sizes that they mention."""
     return {(one.place, one.path, one.message, one.labels) for one in trial.result.reporter.errors}
@@ -290,13 +283,12 @@ def _errors(trial: Trial) -> set[tuple[Place, str, str, tuple[Label, ...]]]:
 
 def _expected(trial: Trial) -> set[tuple[str, int]]:
     """The readers of values that do not fit, with the fixed size that they expect."""
-    return {(reader, expected) for reader, _, expected in _misfits(trial) if isinstance(expected, int)}
+    return {(one.reader, one.expected) for one in trial.misfits if isinstance(one.expected, int)}
 
 
 def _is_too_large(trial: Trial) -> bool:
     """Whether the first value that does not fit is too large; a graph that fails otherwise is given too little."""
-    causes = [cause for finding in trial.findings.found for cause in finding.causes if isinstance(cause, Misfit)]
-    first = next((cause for cause in causes if isinstance(cause.expected, int)), None)
+    first = next((one for one in trial.misfits if isinstance(one.expected, int)), None)
     return first is not None and isinstance(first.expected, int) and first.actual > first.expected
 
 

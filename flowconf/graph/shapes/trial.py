@@ -17,7 +17,7 @@ from flowconf.graph.shapes import inner_values
 from flowconf.graph.shapes.adapting import check_adapted
 from flowconf.graph.shapes.fake_values import UNKNOWN, difference, kind_of, parts_of, repeat_rows
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
-from flowconf.graph.shapes.grouping import Cause, Contradiction, grouped
+from flowconf.graph.shapes.grouping import Cause, Contradiction, Misfit, grouped
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.initial_values import check_initial_values
 from flowconf.graph.shapes.inner_values import InnerValues, described
@@ -51,6 +51,12 @@ class Trial:
     def __post_init__(self) -> None:
         self.maker = ModuleMaker(self.result, self.sizes, self.findings, self.trains)
         self.caller = ModuleCaller(self.result, self.sizes, self.findings, self.maker.prototypes)
+
+    @property
+    def misfits(self) -> list[Misfit]:
+        """The values that do not have the size that their reader expects."""
+        causes = (cause for finding in self.findings.found for cause in finding.causes)
+        return [cause for cause in causes if isinstance(cause, Misfit)]
 
     def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
         """Run the outermost graph, and report the findings."""

@@ -25,7 +25,7 @@ from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint
-from flowconf.report import NOWHERE, ConfigError, Diagnostic, Place, Reporter, counted, listing, shown_path, suggest
+from flowconf.report import ConfigError, Diagnostic, Place, Reporter, counted, listing, shown_path, suggest
 
 EMPTY = '""'
 FEW = 4
@@ -46,27 +46,21 @@ def as_argument(key: str, value: str | Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """A source of weights and how to load it; the fields are those of a `checkpoint:` key.
-
-    `mismatched` applies to tensors of another shape: "error", or "ignore" to keep the tensors of the target.
-    """
+    """A file or folder of weights, and how to load them."""
 
     path: str
-    at: str | None = None
-    rename: tuple[tuple[str, str], ...] = ()
-    missing: str = "error"
-    unused: str = "warn"
-    sha256: str | None = None
-    place: Place = NOWHERE
-    mismatched: str = "error"
+    how: Checkpoint = field(default_factory=Checkpoint)
     written: Callable[[str, str | Mapping[str, str]], str] = as_key
     """A key with a value, as it is written where these weights are asked for."""
-    places: Mapping[str, Place] = field(default_factory=dict)
-    """The places of keys that may be at fault; `place` is used for the others."""
+
+    @property
+    def place(self) -> Place:
+        """The place of the source."""
+        return self.how.place
 
     def place_of(self, key: str) -> Place:
         """The place of a key, or else of the source."""
-        return self.places.get(key, self.place)
+        return dict(self.how.places).get(key, self.place)
 
 
 @dataclass
@@ -154,44 +148,24 @@ def texts_of(plan: GraphPlan | None) -> dict[str, str]:
     return texts
 
 
-def load_checkpoint(module: nn.Module, checkpoint: Checkpoint, at: str, path: str | Path) -> WeightReport:
-    """Load the weights of a `checkpoint:` key; `path` is the file or folder that it refers to."""
-    return load(module, request_of(checkpoint, path), at)
-
-
-def request_of(checkpoint: Checkpoint, path: str | Path) -> Request:
-    """The request of a `checkpoint:` key; `path` is the file or folder that it refers to."""
-    return Request(
-        str(path),
-        checkpoint.at,
-        checkpoint.rename,
-        checkpoint.missing,
-        checkpoint.unused,
-        checkpoint.sha256,
-        checkpoint.place,
-        checkpoint.mismatched,
-        places=dict(checkpoint.places),
-    )
-
-
 def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     """What `load` would report, from the header of the file, without loading tensors. Raises `ConfigError`."""
     file = _checked_file(request)
-    with opened(file, request.place, "meta", request.at) as found:
+    with opened(file, request.place, "meta", request.how.at) as found:
         return _Comparison(found, file, module, request, at).report
 
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     """Load weights into `module` at the path `at`. Raises `ConfigError`, and then leaves the module unchanged."""
-    if request.mismatched not in ("error", "ignore"):
-        message = f"`mismatched` must be `error` or `ignore`, got `{request.mismatched}`"
+    if request.how.mismatched not in ("error", "ignore"):
+        message = f"`mismatched` must be `error` or `ignore`, got `{request.how.mismatched}`"
         raise ConfigError(Diagnostic("FC0123", message, request.place, at))
     for key in ("missing", "unused"):
-        if getattr(request, key) not in ("error", "warn", "ignore"):
-            message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request, key)}`"
+        if getattr(request.how, key) not in ("error", "warn", "ignore"):
+            message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request.how, key)}`"
             raise ConfigError(Diagnostic("FC0123", message, request.place, at))
     file = _checked_file(request)
-    with opened(file, request.place, at=request.at) as found:
+    with opened(file, request.place, at=request.how.at) as found:
         compared = _Comparison(found, file, module, request, at)
         ready = [(name, compared.target[name], found.read(source)) for name, source in compared.pairs]
         _check_one(compared.again, found, request, at)
@@ -221,7 +195,7 @@ class _Comparison:
 def _checked_file(request: Request) -> Path:
     """The file of a request, which has its digest. Raises `ConfigError`."""
     file = weights_file(request.path, request.place)
-    if request.sha256 is not None:
+    if request.how.sha256 is not None:
         _check_digest(file, request)
     return file
 
@@ -233,8 +207,8 @@ def _dtype(tensor: Tensor) -> str:
 def _check_digest(file: Path, request: Request) -> None:
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != request.sha256:
-        message = f"`{shown_path(file)}` has the SHA-256 digest {digest}, not {request.sha256}"
+    if digest != request.how.sha256:
+        message = f"`{shown_path(file)}` has the SHA-256 digest {digest}, not {request.how.sha256}"
         place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
         raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
 
@@ -244,11 +218,11 @@ def _mapping(names: list[str], request: Request) -> dict[str, str]:
     found = {}
     for name in names:
         inner = name
-        if request.at:
-            if not name.startswith(f"{request.at}."):
+        if request.how.at:
+            if not name.startswith(f"{request.how.at}."):
                 continue
-            inner = name[len(request.at) + 1 :]
-        for old, new in request.rename:
+            inner = name[len(request.how.at) + 1 :]
+        for old, new in request.how.rename:
             if inner == old or inner.startswith(f"{old}.") or not old:
                 inner = join(new, inner[len(old) :].lstrip("."))
                 break
@@ -312,14 +286,14 @@ def _judge(
     """Report missing, unused and mismatched tensors."""
     reporter, file = Reporter(), shown_path(report.source)
     where = f"`{report.at}`" if report.at else "the graph"
-    strict = request.mismatched == "error"
+    strict = request.how.mismatched == "error"
     if not report.loaded and target and not (report.mismatched and strict):
-        part = f" below `{request.at}`" if request.at else ""
+        part = f" below `{request.how.at}`" if request.how.at else ""
         message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
-        advice = _would_match(target, names, request, is_whole=request.mismatched == "ignore" and not report.at)
-        if request.at and set(names) & set(target):
-            advice = f"remove `{request.written('at', request.at)}`: the names in the file match without it"
-        place = request.place_of("at") if request.at else request.place
+        advice = _would_match(target, names, request, is_whole=request.how.mismatched == "ignore" and not report.at)
+        if request.how.at and set(names) & set(target):
+            advice = f"remove `{request.written('at', request.how.at)}`: the names in the file match without it"
+        place = request.place_of("at") if request.how.at else request.place
         reporter.error("FC0302", message, place, path=report.at, advice=advice)
         reporter.stop_on_errors()
     if report.mismatched and strict:
@@ -328,13 +302,13 @@ def _judge(
         message += f"; also of another shape: {counted(len(others), 'tensor')}" if others else ""
         advice = f"write `{request.written('mismatched', 'ignore')}` to keep the values that they have here"
         reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
-    if report.missing and request.missing == "error":
+    if report.missing and request.how.missing == "error":
         message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {listing(report.missing, FEW)}"
         spare = [name for name in mapping if name not in target]
         accepted = f"write `{request.written('missing', 'warn')}` to keep their current values"
         advice = _would_rename(report.missing, spare, request) or accepted
         reporter.error("FC0303", message, request.place, path=report.at, advice=advice)
-    if report.unused and request.unused == "error":
+    if report.unused and request.how.unused == "error":
         message = f"{_counted(report.unused, f'of `{file}`')} not used: {listing(report.unused, FEW)}"
         advice = f"write `{request.written('unused', 'ignore')}` to accept that"
         reporter.error("FC0304", message, request.place, path=report.at, advice=advice)
@@ -392,11 +366,11 @@ def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
 
 def _check_renames(request: Request, names: list[str], at: str) -> None:
     """Report prefixes of `rename` that no tensor has."""
-    start = f"{request.at}." if request.at else ""
+    start = f"{request.how.at}." if request.how.at else ""
     inner = [name.removeprefix(start).split(".") for name in names if name.startswith(start)]
     prefixes = dict.fromkeys(".".join(parts[:count]) for parts in inner for count in range(1, len(parts) + 1))
     reporter = Reporter()
-    for old, _ in request.rename:
+    for old, _ in request.how.rename:
         if inner and old and old not in prefixes:
             message = f"no tensor in the file has the prefix `{old}` of `rename`"
             place = request.place_of(f"rename.{old}")

@@ -29,6 +29,7 @@ from flowconf.graph.weights.reading import TensorFile, broken, check_whole, open
 from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST, NOT_A_WEIGHT
 from flowconf.language.resolve.reserved_names import STATE
+from flowconf.language.settings import Checkpoint
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shell_word, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
@@ -113,7 +114,7 @@ def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str,
                 kind, _, rest = name.removeprefix(MARK).partition("/")
                 if name.startswith(MARK) and kind in kinds:
                     kinds[kind][rest] = found.read(name)
-        weights.load(job.graph, weights.Request(str(file), unused="error", place=place))
+        weights.load(job.graph, weights.Request(str(file), Checkpoint(unused="error", place=place)))
         notes = _restore_optimizer(job, state.optimizer, kinds["optimizer"])
         notes += _restore_scaler(job, state.scaler)
         _restore_kept(job.graph, kinds["memory"], job.device)
