@@ -27,6 +27,7 @@ from flowconf.language.plan import (
     SplitStep,
     Step,
     Value,
+    using,
 )
 from flowconf.language.references import is_opened
 from flowconf.language.settings import Adapter, Setting
@@ -189,7 +190,7 @@ class _Picture:
         yield self.edge(graph, step.stream, target)
         seen = set()
         for applied in step.applied():
-            for argument, value in _using(applied):
+            for argument, value in using(applied):
                 if (argument, value) not in seen:
                     seen.add((argument, value))
                     yield self.edge(graph, value, target, "reference", argument)
@@ -468,13 +469,6 @@ def _laid_over(before: Setting | None, setting: Setting) -> Setting:
     if before is None:
         return setting
     return replace(before, frozen=setting.frozen or before.frozen, checkpoint=setting.checkpoint or before.checkpoint)
-
-
-def _using(applied: Applied) -> Iterator[tuple[str, Value]]:
-    yield from applied.using
-    if isinstance(applied.target, Chain):
-        for member in applied.target.members:
-            yield from _using(member)
 
 
 def _joined(level: Level, path: str, step: Step) -> Level:

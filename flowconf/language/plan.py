@@ -301,11 +301,11 @@ class Step:
     @cached_property
     def reads(self) -> tuple[Value, ...]:
         """All values that the step reads, the stream first."""
-        return self.stream, *(value for applied in self.applied() for value in _using(applied))
+        return self.stream, *(value for applied in self.applied() for _, value in using(applied))
 
     def slices_of(self) -> list[Value]:
         """The values that the step iterates over by slice."""
-        return list(dict.fromkeys(value for value in _using(self.body) if value.sliced))
+        return list(dict.fromkeys(value for _, value in using(self.body) if value.sliced))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -465,12 +465,12 @@ def _own_names(kind: type[Any]) -> tuple[str, ...]:
     return tuple(one.name for one in fields(kind)[len(_COMMON) :])
 
 
-def _using(applied: Applied) -> Iterator[Value]:
-    for _, value in applied.using:
-        yield value
+def using(applied: Applied) -> Iterator[tuple[str, Value]]:
+    """The arguments of a module, and of the members of a chain, besides the stream."""
+    yield from applied.using
     if isinstance(applied.target, Chain):
         for member in applied.target.members:
-            yield from _using(member)
+            yield from using(member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,9 +564,9 @@ class GraphPlan:
                 if isinstance(applied.module, Mount):
                     yield applied.path, applied.module
 
-    def all_settings(self, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    def all_settings(self) -> Iterator[tuple[str, Setting]]:
         """All settings of the tree with their full paths, outer ones first."""
-        for path, graph in self.graphs(prefix):
+        for path, graph in self.graphs():
             for setting in graph.settings:
                 yield join(path, setting.path), setting
 

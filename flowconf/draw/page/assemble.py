@@ -142,9 +142,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def in_frame(page: str, height: int = 620) -> str:
+def in_frame(page: str) -> str:
     """A page as an element of another page, such as a cell of a notebook, in a sandbox."""
-    style = f"width: 100%; height: {height}px; border: 1px solid #8884; border-radius: 6px"
+    style = "width: 100%; height: 620px; border: 1px solid #8884; border-radius: 6px"
     return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{escape(page)}"></iframe>'
 
 

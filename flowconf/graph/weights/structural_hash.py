@@ -11,16 +11,9 @@ import json
 from typing import Any
 
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
-from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step
+from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, Value
 from flowconf.language.registry import modules
 from flowconf.report import ConfigError, Diagnostic
-
-EXTRAS = ("skip", "router", "condition")
-PLACED = (*EXTRAS, "merge", "times", "slices", "dim", "batched", "halt", "over")
-"""The fields of a step with a fixed position in the digest; other fields follow with their names.
-
-`over` is the stream, which is already included.
-"""
 
 
 def structural_hash(graph: GraphPlan) -> str:
@@ -41,22 +34,22 @@ def _graph(graph: GraphPlan) -> list[Any]:
 
 
 def _step(step: Step) -> list[Any]:
-    own = {name: _of_verb(value) for name, value in step.own.items()}
     parts = [[name, _applied(applied)] for name, applied in step.parts]
-    extras = [own.get(name) for name in EXTRAS]
-    counts = [own.get("times"), step.repeat and step.repeat.value, own.get("slices")]
-    rest = [step.take, own.get("dim"), own.get("batched", False), own.get("halt")]
-    more = [[name, value] for name, value in own.items() if name not in PLACED and value is not None]
-    if step.copies:
-        more.append(["copies", [_step(copy) for copy in step.copies]])
-    return [step.name, step.verb, str(step.stream), parts, extras, own.get("merge"), counts, rest, *more]
+    own = [[name, _of_verb(value)] for name, value in step.own.items() if value is not None]
+    repeat, copies = step.repeat and step.repeat.value, [_step(copy) for copy in step.copies]
+    return [step.name, step.verb, str(step.stream), parts, own, step.take, repeat, copies]
 
 
 def _of_verb(value: object) -> Any:
     """A field that belongs to one verb."""
-    if isinstance(value, Applied):
-        return _applied(value)
-    return value.value if isinstance(value, Literal) else value
+    match value:
+        case Applied():
+            return _applied(value)
+        case Literal():
+            return value.value
+        case Value():
+            return str(value)
+    return value
 
 
 def _applied(applied: Applied) -> list[Any]:

@@ -87,16 +87,7 @@ class Reading:
             advice = "remove this as well, or use another value"
         lacking = first if problem.wrong == first and removed is None else ""
         cause = (first, draft.title, removed is not None)
-        self.reporter.missing(
-            lacking,
-            "FC0141",
-            message,
-            place,
-            path=path,
-            cause=cause,
-            advice=advice,
-            labels=labels,
-        )
+        self.reporter.missing(lacking, "FC0141", message, place, path=path, cause=cause, advice=advice, labels=labels)
         raise Unresolved
 
     def _outputs(self, model: schema.GraphDocument, draft: Draft) -> tuple[tuple[str, Value], ...]:
@@ -113,16 +104,8 @@ class Reading:
     def _parser(self, draft: Draft, at: Path) -> CallParser:
         return CallParser(draft.scope, self.reporter, dotted(at), draft.named)
 
-    def _fail(
-        self,
-        code: str,
-        message: str,
-        place: Place,
-        path: str,
-        advice: Advice | None = None,
-        labels: tuple[Label, ...] = (),
-    ) -> NoReturn:
-        self.reporter.error(code, message, place, path=path, advice=advice, labels=labels)
+    def _fail(self, code: str, message: str, place: Place, path: str, advice: Advice | None = None) -> NoReturn:
+        self.reporter.error(code, message, place, path=path, advice=advice)
         raise Unresolved
 
     def _count(self, value: int | str | None, at: Path, draft: Draft) -> Literal | None:

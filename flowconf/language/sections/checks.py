@@ -14,6 +14,7 @@ from typing import Any
 from flowconf.language import references, registry, value_types
 from flowconf.language.advice import other_tools, sections, vocabulary
 from flowconf.language.advice.sections import SECTIONS
+from flowconf.language.keys.misplaced import TABLES
 from flowconf.language.keys.validate import shown
 from flowconf.language.open_size import bound
 from flowconf.language.plan import GraphPlan, Input
@@ -150,9 +151,8 @@ def _check_optimizer(section: OptimizerSection, checker: _Names) -> None:
 
 def check_overruled(written: Mapping[Path, Node], reporter: Reporter) -> None:
     """Report unknown names in a file even if a config group overrides them."""
-    tables = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule": registry.schedules}
     for path, node in written.items():
-        table = tables.get(str(path[0])) if path[1:] == ("name",) else None
+        table = TABLES.get(str(path[0])) if path[1:] == ("name",) else None
         if table is not None and isinstance(node.value, str) and node.value not in table:
             reporter.add(table.unknown(node.value, node.place, dotted(path)))
 
