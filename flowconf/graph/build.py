@@ -16,7 +16,6 @@ from flowconf.graph.shapes.check import infer
 from flowconf.graph.shapes.fake_values import quiet
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.initial_values import initialize
-from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
@@ -26,7 +25,7 @@ from flowconf.language.arguments import Literal
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint, Start
-from flowconf.report import ConfigError, Diagnostic, Reporter, suggest
+from flowconf.report import ConfigError, Diagnostic, Reporter, first_line, suggest
 
 
 def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:

@@ -20,7 +20,7 @@ from flowconf.report.foreign_json import from_json, read_json
 from flowconf.report.grouping import AND_HERE, MOST, grouped
 from flowconf.report.origins import Origins, Path, dotted
 from flowconf.report.places import NOWHERE, Place, read_from, shell_word, shown_path
-from flowconf.report.raised import is_own_file, raised_at, raised_here
+from flowconf.report.raised import first_line, is_own_file, raised_at, raised_here
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
 from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
@@ -65,6 +65,7 @@ __all__ = [
     "counted",
     "dotted",
     "drawn",
+    "first_line",
     "from_json",
     "grouped",
     "is_own_file",

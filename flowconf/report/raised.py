@@ -1,8 +1,9 @@
-"""The line of user code that raised an exception."""
+"""Exceptions in messages: the line of user code that raised one, and what it says."""
 
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 import traceback
 from pathlib import Path
@@ -32,6 +33,12 @@ def raised_here(problem: BaseException) -> tuple[Label, ...]:
     """The same line as the labels of a diagnostic: one, or none."""
     place = raised_at(problem)
     return () if place is None else (Label("raised here", place),)
+
+
+def first_line(problem: BaseException) -> str:
+    """The first line of the message of an exception, without the final period."""
+    text = re.sub(r"torch\.Size\((\[[^\]]*\])\)", r"\1", str(problem)).strip().splitlines()
+    return (text[0].rstrip(".") if text else type(problem).__name__)[:300]
 
 
 def is_own_file(file: str) -> bool:

@@ -66,6 +66,11 @@ class Reporter:
             return None
         return replace(key, length=max(value.column + value.length - key.column, key.length))
 
+    def in_one_file(self, *paths: Path) -> bool:
+        """Whether the values at some paths are written in the same file: then none is an override of the others."""
+        files = {self.value(path).file for path in paths}
+        return len(files) == 1 and None not in files
+
     def dotted(self, at: Path) -> str:
         """A path of the document with dots."""
         return dotted((*self.base, *at))

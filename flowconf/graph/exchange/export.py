@@ -23,12 +23,11 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 from flowconf.graph import runtime
 from flowconf.graph.failed_step import MARK
 from flowconf.graph.graph import Graph
-from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.open_size import parts
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan, Input, Mount, Step
-from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, listing, raised_here
+from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, first_line, listing, raised_here
 
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

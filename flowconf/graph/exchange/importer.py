@@ -28,11 +28,11 @@ from flowconf.graph.exchange.traced_forward import (
     name_of,
 )
 from flowconf.graph.graph import Graph
-from flowconf.graph.shapes.sizes import Sizes, first_line
+from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.paths import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
-from flowconf.report import ConfigError, Diagnostic, printable, shortened
+from flowconf.report import ConfigError, Diagnostic, first_line, printable, shortened
 from flowconf.text import from_data
 from flowconf.text.write import dump
 

@@ -8,14 +8,13 @@ from torch import nn
 
 from flowconf.graph.runtime import adapted
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
-from flowconf.graph.shapes.sizes import first_line
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.paths import by_path, join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.registry import adapters
 from flowconf.language.selectors import Tree, parse
 from flowconf.language.settings import Adapter
-from flowconf.report import Advice, Diagnostic, Reporter, raised_here
+from flowconf.report import Advice, Diagnostic, Reporter, first_line, raised_here
 
 
 def of_modules(plan: GraphPlan | None) -> dict[str, Adapter]:

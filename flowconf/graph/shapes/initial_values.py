@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from flowconf.graph.shapes.fake_values import WantsNumbers
-from flowconf.graph.shapes.sizes import first_line, reworded
+from flowconf.graph.shapes.sizes import reworded
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import by_path
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Start
-from flowconf.report import Reporter, suggest
+from flowconf.report import Reporter, first_line, suggest
 
 
 def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:

@@ -21,14 +21,14 @@ from flowconf.graph.shapes.inner_values import InnerValues, recorded
 from flowconf.graph.shapes.known_calls import Prototype, known_call, on_fakes
 from flowconf.graph.shapes.locating import call_place, made_at
 from flowconf.graph.shapes.scope import Giver
-from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation, first_line
+from flowconf.graph.shapes.sizes import Expectation, Sizes, expectation
 from flowconf.graph.shapes.visit import ModuleCall, Visit
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import join
 from flowconf.language.plan import Step, Value
 from flowconf.language.references import is_opened
 from flowconf.language.resolve import wrong_values
-from flowconf.report import Label, Place, raised_here
+from flowconf.report import Label, Place, first_line, raised_here
 
 LOOK_UPS = (nn.Embedding, nn.EmbeddingBag)
 """Modules whose stream are the numbers of rows in a table."""

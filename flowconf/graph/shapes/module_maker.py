@@ -14,7 +14,7 @@ from flowconf.graph.shapes.fake_values import UNKNOWN
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.known_calls import Prototype, constructed, prototype, prototypes
-from flowconf.graph.shapes.sizes import EXPECTS, Sizes, first_line, reworded
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Argument, Call, Hole, python_value
@@ -24,7 +24,7 @@ from flowconf.language.plan import Instance, Shared
 from flowconf.language.registry import modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.settings import Adapter
-from flowconf.report import Label, Place, Reporter, raised_here
+from flowconf.report import Label, Place, Reporter, first_line, raised_here
 
 
 @dataclass

@@ -238,9 +238,3 @@ def _repaired(call: Call, wrong: Argument, size: int) -> str:
     args = tuple(right if argument is wrong else argument for argument in call.args)
     kwargs = tuple((name, right if argument is wrong else argument) for name, argument in call.kwargs)
     return str(replace(call, args=args, kwargs=kwargs))
-
-
-def first_line(problem: BaseException) -> str:
-    """The first line of the message of an exception, without the final period."""
-    text = re.sub(r"torch\.Size\((\[[^\]]*\])\)", r"\1", str(problem)).strip().splitlines()
-    return (text[0].rstrip(".") if text else type(problem).__name__)[:300]

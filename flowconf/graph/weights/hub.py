@@ -8,7 +8,7 @@ from types import ModuleType
 
 from flowconf.graph.weights.file_names import FOLDER_NAMES, INDEX
 from flowconf.language.settings import Checkpoint
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, read_json, why_not
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, first_line, read_json, why_not
 
 NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 """The name of a model."""
@@ -98,7 +98,7 @@ def upload(folder: Path, repo: str, private: bool, place: Place) -> str:
     except Exception as problem:  # noqa: BLE001 - of the client, its transport or the disk
         status = getattr(getattr(problem, "response", None), "status_code", None)
         advice = "run `hf auth login` with a token that may write" if status in (401, 403) else None
-        message = f"`{repo}` cannot be uploaded: {_first_line(problem)}"
+        message = f"`{repo}` cannot be uploaded: {first_line(problem)}"
         raise MachineError(Diagnostic("FC0601", message, place, advice=advice)) from None
     return f"{api.endpoint}/{repo}"
 
@@ -125,11 +125,7 @@ def _refused(checkpoint: Checkpoint, problem: Exception, hub: ModuleType, names:
         message = f"`{checkpoint.hub}` has no file {' or '.join(f'`{name}`' for name in names)}"
         advice = None if checkpoint.file is not None else "write `file: ...`"
     elif isinstance(problem, OSError):
-        message += why_not(problem) if problem.errno else _first_line(problem)
+        message += why_not(problem) if problem.errno else first_line(problem)
     else:
-        message += _first_line(problem)
+        message += first_line(problem)
     return ConfigError(Diagnostic("FC0301", message, place, advice=advice))
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).strip().splitlines() or [type(problem).__name__])[0]

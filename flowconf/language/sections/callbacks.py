@@ -19,8 +19,8 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
             reporter.error("FC0126", message, reporter.key(path), at=path, advice="choose another name")
         steps = training.trainer.steps
         if steps is not None and (every := RunLength(steps).steps_before(callback.every)) > steps:
-            place, end = reporter.value((*path, "every")), reporter.value(("trainer", "steps"))
-            if place.file is not None and place.file == end.file:
+            end = ("trainer", "steps")
+            if reporter.in_one_file((*path, "every"), end):
                 message = f"`every` is {every:,} steps, and the run ends after step {steps:,}"
-                labels = (Label("`steps` is set here", end),)
+                labels = (Label("`steps` is set here", reporter.value(end)),)
                 reporter.warn("FC0410", message, at=(*path, "every"), labels=labels, advice=f"write at most `{steps}`")

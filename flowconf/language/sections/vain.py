@@ -41,15 +41,14 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
         return
     if trainer.evaluate_every:
         length, keys = trainer.steps, ["patience", "steps", "evaluate_every"]
-    places = [reporter.value(("trainer", key)) for key in keys]
-    if length is None or places[0].file is None or len({place.file for place in places}) > 1:
+    if length is None or not reporter.in_one_file(*(("trainer", key) for key in keys)):
         return
     evaluations = math.ceil(length / (trainer.evaluate_every or 1))
     longest = evaluations - 2  # the first evaluation is the best so far, and after the last one the run ends anyway
     if trainer.patience > longest:
         count = f"{evaluations:,} evaluation{'s' * (evaluations > 1)}"
         message = f"`patience` is {trainer.patience:,}, and a run with {count} never ends earlier because of it"
-        labels = (Label(f"`{keys[1]}` allows {count}", places[1]),)
+        labels = (Label(f"`{keys[1]}` allows {count}", reporter.value(("trainer", keys[1]))),)
         advice = f"write at most `{longest}`, or remove it" if longest > 0 else "remove it"
         reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
 
@@ -62,12 +61,12 @@ def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
     every = RunLength(trainer.steps).steps_before(trainer.keep.every)
     if every <= trainer.steps:
         return
-    place, steps = reporter.value(("trainer", "keep", "every")), reporter.value(("trainer", "steps"))
-    if place.file is not None and place.file == steps.file:
+    at, steps = ("trainer", "keep", "every"), ("trainer", "steps")
+    if reporter.in_one_file(at, steps):
         message = f"`keep.every` is {every:,} steps, and the run ends after step {trainer.steps:,}"
-        labels = (Label("`steps` is set here", steps),)
+        labels = (Label("`steps` is set here", reporter.value(steps)),)
         advice = f"write at most `{trainer.steps}`, or remove it"
-        reporter.warn("FC0410", message, at=("trainer", "keep", "every"), labels=labels, advice=advice)
+        reporter.warn("FC0410", message, at=at, labels=labels, advice=advice)
 
 
 def check_length(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
@@ -92,11 +91,10 @@ def _check_override(trainer: TrainerSection, length: RunLength, reporter: Report
 
 def _check_warmup(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
     """Report a schedule that is still warming up when a run ends."""
-    end = reporter.value(("trainer", "steps" if training.trainer.steps == length.steps else "epochs"))
+    end = ("trainer", "steps" if training.trainer.steps == length.steps else "epochs")
     for where, section in rates.written(training):
         at, warmup = (*where, "warmup"), length.steps_before(section.warmup)
-        place = reporter.value(at)
-        if warmup >= length.steps and place.file is not None and place.file == end.file:
+        if warmup >= length.steps and reporter.in_one_file(at, end):
             message = f"`warmup` is {warmup:,} steps, and the run ends after step {length.steps:,}"
-            labels = (Label("its length is set here", end),)
+            labels = (Label("its length is set here", reporter.value(end)),)
             reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write less than `{length.steps}`")

@@ -18,7 +18,7 @@ from flowconf.language.sections import rates
 from flowconf.language.sections.selections import Written, written
 from flowconf.language.selectors import first_that_fits
 from flowconf.language.training import GroupSection
-from flowconf.report import Label, Place, Reporter, raised_here
+from flowconf.report import Label, Place, Reporter, first_line, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.first_step import Reach
 from flowconf.train.checks.untrained import is_frozen, trainable
@@ -226,7 +226,7 @@ def _takes(call: Callable[..., object], args: Mapping[str, Any], where: Path, re
 
 def _words(problem: Exception) -> str:
     """The first line of an exception, within a sentence."""
-    words = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+    words = first_line(problem)
     return words if words[1:2].isupper() else f"{words[:1].lower()}{words[1:]}"
 
 

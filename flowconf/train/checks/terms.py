@@ -16,13 +16,12 @@ from torch import Tensor
 
 from flowconf.graph.shapes.fake_values import WantsNumbers, quiet, wants_numbers
 from flowconf.graph.shapes.locating import number_in
-from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, listed
-from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, raised_here
+from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, first_line, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import Meter, Metric, TorchMeter, named_numbers

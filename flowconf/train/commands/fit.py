@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from flowconf.graph.shapes.inference import Inference
-from flowconf.graph.shapes.sizes import first_line
 from flowconf.language.config import Config
-from flowconf.report import Diagnostic, RunError, bytes_in_words
+from flowconf.report import Diagnostic, RunError, bytes_in_words, first_line
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.real_rows import RealRows
 from flowconf.train.insight.memory import Fields, StepMemory, step_memory

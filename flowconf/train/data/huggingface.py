@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from flowconf.language.value_types import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, MachineError, suggest
+from flowconf.report import ConfigError, Diagnostic, MachineError, first_line, suggest
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.declarations import provides
 from flowconf.train.data.splits import Splits, classes_in, shares_of
@@ -212,8 +212,7 @@ def _loaded(path: str, subset: str | None, revision: str | None, streaming: bool
         else:
             found = datasets.load_dataset(path, subset, revision=revision, streaming=streaming)
     except Exception as problem:  # noqa: BLE001 - the library raises many kinds, also of its own dependencies
-        words = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise _refused(f"`{path}` cannot be loaded: {words}", "data.path") from None
+        raise _refused(f"`{path}` cannot be loaded: {first_line(problem)}", "data.path") from None
     parts: Mapping[str, Any] = found if isinstance(found, Mapping) else {"train": found}
     if saved and streaming:
         return {name: _as_stream(part) for name, part in parts.items()}

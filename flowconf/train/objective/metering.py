@@ -12,13 +12,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowconf.graph.shapes.sizes import first_line
 from flowconf.language import registry
 from flowconf.language.plan import GraphPlan
 from flowconf.language.references import names_value
 from flowconf.language.sections import torch_metrics
 from flowconf.language.training import MetricSection
-from flowconf.report import Diagnostic, MachineError, Reporter
+from flowconf.report import Diagnostic, MachineError, Reporter, first_line
 from flowconf.train.objective.terms import Average, Term, Values, term_of
 
 Result = float | Tensor | Mapping[str, Any] | Sequence[Any]
