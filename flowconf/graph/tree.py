@@ -10,8 +10,7 @@ from torch import nn
 from flowconf.graph.selecting import parts_of
 from flowconf.graph.source.program import CompiledProgram
 from flowconf.language.paths import by_path, join
-from flowconf.language.plan import GraphPlan, Mount, Shared
-from flowconf.language.references import visible_names
+from flowconf.language.plan import GraphPlan, Mount, Shared, names_of
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 
 
@@ -154,7 +153,7 @@ def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[GraphTree]
 def _no_such_path(path: str, walked: str, name: str, module: nn.Module) -> PathError:
     names = list(module._modules)
     if isinstance(module, GraphTree):
-        names = [n for n in visible_names((), module._plan.steps) if not n.startswith("_")]
+        names = [name for name in names_of(module._plan.steps) if not name.startswith("_")]
     where = f"in `{walked}`" if walked else "in the graph"
     message = f"unknown name `{name}` {where}"
     return PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(name, names)))

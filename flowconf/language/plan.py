@@ -6,7 +6,7 @@ their graph; joined down the tree they are the paths that users see.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
@@ -15,7 +15,7 @@ from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import above, join
 from flowconf.language.settings import Adapter, Follow, Setting, Tie
 from flowconf.language.signatures import names_in
-from flowconf.report import NOWHERE, Diagnostic, Place, nearest
+from flowconf.report import NOWHERE, Diagnostic, Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,6 @@ class Value:
     def is_part(self) -> bool:
         """Whether it is an intermediate value or a part of a step, not its value."""
         return bool(self.spot) or self.key is not None or self.inner is not None
-
-    @property
-    def innermost_index(self) -> int | None:
-        """The index at any depth, the outermost first."""
-        return self.index if self.inner is None or self.index is not None else self.inner.innermost_index
 
     @property
     def now(self) -> Value:
@@ -168,8 +163,6 @@ class Step:
     """Whether its body runs several times on its own output; its value is the last output."""
     collects: ClassVar[bool] = False
     """Whether its body runs on each slice of the stream; its value combines all outputs."""
-    evident: ClassVar[bool] = False
-    """Whether its diagram is clear without the verb."""
 
     name: str
     path: str
@@ -313,7 +306,6 @@ class ThroughStep(Step):
     """Applies a module to the stream."""
 
     verb: ClassVar[str] = "through"
-    evident: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,7 +314,6 @@ class AlsoStep(Step):
 
     verb: ClassVar[str] = "also"
     joins: ClassVar[str] = "+"
-    evident: ClassVar[bool] = True
     skip: Applied | None = None
 
 
@@ -438,7 +429,6 @@ class GraphStep(Step):
     """Mounts a graph."""
 
     verb: ClassVar[str] = "graph"
-    evident: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -446,6 +436,11 @@ class ReuseStep(Step):
     """Applies an earlier module again, with the same weights."""
 
     verb: ClassVar[str] = "reuse"
+
+
+def names_of(steps: Iterable[Step]) -> list[str]:
+    """The names, tags and labels of some steps."""
+    return list(dict.fromkeys(name for step in steps for name in (step.name, step.tag, step.path) if name))
 
 
 StepT = TypeVar("StepT", bound=Step)
@@ -514,11 +509,6 @@ class GraphPlan:
         """The names of the outputs of a graph that returns a dict, None for a single output."""
         return tuple(name for name, _ in self.outputs) if len(self.outputs) > 1 else None
 
-    def misnamed(self, wanted: str, taken: Collection[str]) -> Place | None:
-        """The place of an output that was probably meant to be named `wanted`, excluding those in `taken`."""
-        free = {name: place for name, place in self.output_places if name not in taken}
-        return free.get(nearest(wanted, free) or "") or (next(iter(free.values())) if len(free) == 1 else None)
-
     def step(self, name: str) -> Step | None:
         """The step with the name, tag or label `name`."""
         return self._named.get(name)
@@ -548,6 +538,10 @@ class GraphPlan:
 
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)
+
+    def names(self) -> list[str]:
+        """The names that a reference can begin with, in declared order."""
+        return list(dict.fromkeys([*(given.name for given in self.inputs), *names_of(self.steps)]))
 
     def deciding(self, prefix: str = "") -> Iterator[tuple[str, Step]]:
         """The steps of the tree that decide at run time what runs, with their full paths."""

@@ -62,30 +62,6 @@ class Members(Protocol):
     def names(self) -> list[str]: ...
 
 
-@dataclass(frozen=True)
-class Planned:
-    """A resolved graph in which references are looked up."""
-
-    graph: GraphPlan
-
-    def step(self, name: str) -> Step | None:
-        return self.graph.step(name)
-
-    def input(self, name: str) -> Input | None:
-        return self.graph.input(name)
-
-    def names(self) -> list[str]:
-        return visible_names(self.graph.inputs, self.graph.steps)
-
-
-def visible_names(inputs: Sequence[Input], steps: Sequence[Step]) -> list[str]:
-    """The names that a reference can begin with, in declared order."""
-    names = [given.name for given in inputs]
-    for step in steps:
-        names += [name for name in (step.name, step.tag, step.path) if name]
-    return list(dict.fromkeys(names))
-
-
 def split(text: str) -> tuple[list[str], int | None]:
     """The names of a reference, and its index. Raises `NotFound` if it cannot be parsed."""
     match = FORM.match(text.strip())
@@ -105,7 +81,7 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
     """`find`, or else the only step with that name or tag at any depth. Raises `NotFound`."""
     names, index = split(text)
     try:
-        value = first(Planned(graph), names)
+        value = first(graph, names)
     except NotFound as problem:
         found = list(_everywhere(graph, names))
         if len(found) > 1:
@@ -114,7 +90,7 @@ def find_anywhere(graph: GraphPlan, text: str) -> Value:
         if not found:
             raise problem
         value = found[0]
-    return value if index is None else _indexed(Planned(graph), value, index)
+    return value if index is None else _indexed(graph, value, index)
 
 
 def names_value(graph: GraphPlan, text: str) -> bool:
@@ -159,7 +135,7 @@ def _everywhere(graph: GraphPlan, names: Sequence[str]) -> Iterator[Value]:
             if inner is None or _refusal(step, spot) is not None:
                 continue
             try:
-                yield Value(step.name, spot, inner=first(Planned(inner), names))
+                yield Value(step.name, spot, inner=first(inner, names))
             except NotFound:
                 for value in _everywhere(inner, names):
                     yield Value(step.name, spot, inner=value)
@@ -226,7 +202,7 @@ def _inside(step: Step, names: Sequence[str]) -> Value:
     if way.rest[0].startswith("_"):
         raise NotFound(f"`{way.rest[0]}` is private to `{path}`, like all names that begin with `_`")
     try:
-        return replace(here, inner=first(Planned(graph), way.rest))
+        return replace(here, inner=first(graph, way.rest))
     except NotFound as problem:
         raise problem.seen_from(f"`{path}`") from None
 
@@ -276,7 +252,7 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
         return None
     below = None if value.inner is None else graph_at(step, value)
     if value.inner is not None and below is not None:
-        inner = _at_innermost(Planned(below), value.inner, index)
+        inner = _at_innermost(below, value.inner, index)
         if inner is not None:
             return replace(value, inner=inner)
     copies = not step.iterates and step.repeat is not None and value.copy is None
@@ -311,7 +287,7 @@ def record_of(members: Members, value: Value) -> Record | None:
         return None
     if value.inner is not None:
         below = graph_at(step, value)
-        return None if below is None else record_of(Planned(below), value.inner)
+        return None if below is None else record_of(below, value.inner)
     if value.key is not None:
         return None
     if value.spot:
@@ -365,7 +341,7 @@ def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
     if not way.rest or graph is None:
         captures = () if way.applied is None else _captures(way.applied)
         return Found(path, home, way.applied, captures, several)
-    found = find_path(Planned(graph), way.rest, join(above, path))
+    found = find_path(graph, way.rest, join(above, path))
     around = Value(step.name, way.spot, copy=way.copy)
     captures = tuple((name, replace(around, inner=value.now)) for name, value in found.captures)
     return Found(join(path, found.path), join(home, found.home), found.applied, captures, several or found.several)

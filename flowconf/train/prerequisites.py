@@ -237,7 +237,7 @@ def _check_part(wanted: Wanted, plan: GraphPlan) -> None:
     if not wanted.part:
         return
     try:
-        references.find_path(references.Planned(plan), wanted.part.split("."))
+        references.find_path(plan, wanted.part.split("."))
     except references.NotFound as problem:
         message = f"the path `{wanted.part}` does not exist in the graph of `{shown_path(wanted.file)}`"
         advice = problem.advice_for(wanted.part) or problem.message

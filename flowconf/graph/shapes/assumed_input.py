@@ -12,7 +12,7 @@ from flowconf.graph.shapes.open_sizes import fitting
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes
 from flowconf.graph.shapes.trial import Trial
-from flowconf.language.arguments import Call, Literal
+from flowconf.language.arguments import Call
 from flowconf.language.plan import Chain, GraphPlan, Input, Module, Mount
 
 Taken = tuple[Call, str, int]
@@ -80,5 +80,5 @@ def _taken_by(module: Module) -> Iterator[Taken]:
         case Call():
             for name, value in faults.bound(module).items():
                 is_size = name in EXPECTS or name == "num_embeddings"
-                if is_size and isinstance(value, Literal) and isinstance(value.value, int):
+                if is_size and isinstance(value.value, int):
                     yield module, name, value.value

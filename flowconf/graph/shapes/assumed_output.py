@@ -21,7 +21,7 @@ def as_declared(built: nn.Module, call: Call, stream: Any, using: dict[str, Any]
     """The output of a module for a stream of the expected size; unknown where that is not certain."""
     found = expectation(built, call, stream)
     given = next((value for name, value in faults.bound(call).items() if name in GIVES), None)
-    if found is None or not isinstance(given, Literal) or not _is_independent(found, given, stream):
+    if found is None or given is None or not _is_independent(found, given, stream):
         return UNKNOWN
     axis = next(axis for axis, unit in UNITS.items() if unit == found.unit)
     shape = list(stream.shape)

@@ -18,7 +18,7 @@ from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.size_changes import changed_in
 from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
-from flowconf.language.arguments import Call, Literal
+from flowconf.language.arguments import Call
 from flowconf.language.paths import join
 from flowconf.language.plan import AlsoStep, Applied, GateStep, SplitStep, Step, SwitchStep
 from flowconf.report import Label, Place
@@ -158,10 +158,10 @@ def _check_count(trial: Trial, visit: Visit, router: Applied, count: int) -> Non
     call, path = router.target, visit.path
     given = faults.bound(call) if isinstance(call, Call) else {}
     branches, index = given.get("branches"), given.get("index")
-    if isinstance(branches, Literal) and branches.value != count:
+    if branches is not None and branches.value != count:
         message = f"the router of `{path}` selects from {branches.value} branches, expected {count}"
         trial.findings.error(visit, "FC0201", message, branches.place, advice=f"write `{count}`")
-    if isinstance(index, Literal) and isinstance(index.value, int) and not 0 <= index.value < count:
+    if index is not None and isinstance(index.value, int) and not 0 <= index.value < count:
         message = f"the router of `{path}` selects branch {index.value}, but there are only {count}"
         trial.findings.error(visit, "FC0201", message, index.place, advice=f"the last is `{count - 1}`")
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flowconf.graph.shapes.rules import Fault
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes
-from flowconf.language.arguments import Argument, Call, Literal
+from flowconf.language.arguments import Call, Literal
 from flowconf.language.registry import modules
-from flowconf.report import Advice
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
 LOOK_UP = ("Embedding", "EmbeddingBag")
@@ -45,15 +44,7 @@ TELLS = "(?:got|index|negative dimension|string|not)"
 """Words of torch's messages before an invalid value."""
 
 
-@dataclass(frozen=True)
-class StreamFault:
-    """Why a module cannot be applied to a stream, worded to follow the path of the module, and the advice."""
-
-    message: str
-    advice: Advice | None = None
-
-
-def bound(call: Call) -> dict[str, Argument]:
+def bound(call: Call) -> dict[str, Literal]:
     """The plain arguments of a call by name, without variadic ones."""
     pairs = modules.class_source(call.name).init.bound(call.args, call.kwargs)
     return {p.name: given for p, given in pairs if p.kind != "*" and isinstance(given, Literal)}
@@ -76,7 +67,6 @@ def argument(call: Call, words: str) -> Literal | None:
     spaced = words.lower().replace("_", " ")
     valued: list[Literal] = []
     for name, given in bound(call).items():
-        assert isinstance(given, Literal)
         if isinstance(given.value, tuple) and str(given.plain) in words:
             return given
         found = [match.start() for match in re.finditer(rf"(?<![\w.]){name}(?!\w)", words)]
@@ -97,8 +87,7 @@ def with_values(call: Call, words: str) -> str:
     shown = []
     for torch_name in found.groups() if found is not None else ():
         name = torch_name if torch_name in given else INNER.get(torch_name, torch_name)
-        value = given.get(name)
-        shown.append(f"`{name}` {value.value}" if isinstance(value, Literal) else f"`{name}`")
+        shown.append(f"`{name}` {given[name].value}" if name in given else f"`{name}`")
     return f"{shown[0]} is not divisible by {shown[1]}" if shown else words
 
 
@@ -106,21 +95,20 @@ def no_size(call: Call, built: nn.Module | None, words: str) -> tuple[str, Liter
     """The name and value of an argument that results in a size below 1; `built` is the module, if there is one."""
     known = modules.home(call.name).startswith(("torch.", "flowconf."))
     for name, given in bound(call).items() if known else ():
-        if name in COUNTS and isinstance(given, Literal) and _below_one(given.value, zero=True, negative=True):
+        if name in COUNTS and _below_one(given.value, zero=True, negative=True):
             return name, given
     if built is None and "negative dimension" not in words:
         return None
     if built is not None and all(parameter.numel() for parameter in built.parameters()):
         return None
-    least = {name: given for name, given in bound(call).items() if isinstance(given, Literal)}
-    wrong = {name: given for name, given in least.items() if _below_one(given.value, zero=built is not None)}
-    return next(iter(wrong.items()), None)
+    wrong = ((name, given) for name, given in bound(call).items() if _below_one(given.value, zero=built is not None))
+    return next(wrong, None)
 
 
 def endless(call: Call) -> tuple[str, Literal] | None:
     """The name and value of an argument that exceeds the maximum number of layers."""
-    counts = {name: given for name, given in bound(call).items() if name in LAYERS and isinstance(given, Literal)}
-    return next(((n, c) for n, c in counts.items() if isinstance(c.value, int) and c.value > MOST_LAYERS), None)
+    counts = ((name, given) for name, given in bound(call).items() if name in LAYERS)
+    return next(((n, c) for n, c in counts if isinstance(c.value, int) and c.value > MOST_LAYERS), None)
 
 
 def _below_one(value: object, zero: bool, negative: bool = False) -> bool:
@@ -130,19 +118,19 @@ def _below_one(value: object, zero: bool, negative: bool = False) -> bool:
     return is_number and (value < 1 if zero and negative else value == 0 if zero else value < 0)  # type: ignore[operator]
 
 
-def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> StreamFault | None:
+def stream(call: Call, value: Any, giver: str, sizes: Sizes) -> Fault | None:
     """Why a stream of this kind, type or rank is not accepted by a module, or None."""
     text, got = f"`{call}`", f"got {sizes.show(value)} from `{giver}`"
     if isinstance(value, list):
         advice = "write `merge: cat`, or a module that takes a list"
-        return StreamFault(f"{text} expects a tensor, {got}, the list of its branches", advice=advice)
+        return Fault(f"{text} expects a tensor, {got}, the list of its branches", advice=advice)
     if isinstance(value, dict):
         names = " or ".join(f"`{giver}.{name}`" for name in list(value)[:3])
-        return StreamFault(f"{text} expects a tensor, {got}", advice=f"select one with `from`: {names}")
+        return Fault(f"{text} expects a tensor, {got}", advice=f"select one with `from`: {names}")
     if isinstance(value, tuple):
         takes = " or ".join(f"`take: {name}`" for name in getattr(value, "_fields", (0,)))
         advice = f"select one with {takes} in the step that returns it, as the last module of a chain"
-        return StreamFault(f"{text} expects a tensor, {got}", advice=advice)
+        return Fault(f"{text} expects a tensor, {got}", advice=advice)
     if isinstance(value, Tensor):
         return _type(call, value, giver, sizes) or _rank(call, value, giver, sizes)
     return None
@@ -181,27 +169,26 @@ def wrong_dim(call: Call, value: Any) -> Literal | None:
     if not isinstance(value, Tensor):
         return None
     for name, given in bound(call).items():
-        number = given.value if isinstance(given, Literal) and name in DIMS.get(call.name, ("dim",)) else None
+        number = given.value if name in DIMS.get(call.name, ("dim",)) else None
         if isinstance(number, int) and not -value.dim() <= number < value.dim():
-            assert isinstance(given, Literal)
             return given
     return None
 
 
-def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | None:
+def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Fault | None:
     shape = ", ".join(sizes.number(size) for size in value.shape)
     if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
         kind = str(value.dtype).removeprefix("torch.")
-        return StreamFault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
+        return Fault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
     if wrong_type(call, value) and _is_fraction(value):
         advice = "declare it as `float32`, and convert it in the data set, as by `.float()`"
         message = f"`{call}` has weights of float32, got {sizes.show(value)} float64 from `{giver}`"
-        return StreamFault(message, advice=advice)
+        return Fault(message, advice=advice)
     if wrong_type(call, value):
         advice = "declare it as `float32`, or add an `Embedding` before it"
         message = f"`{call}` expects a floating-point type, got {sizes.show(value)} from `{giver}`"
-        return StreamFault(message, advice=advice)
+        return Fault(message, advice=advice)
     return None
 
 
@@ -211,7 +198,7 @@ def _dimensions(call: Call) -> int | None:
     return int(found[1]) if found is not None and not call.name.startswith("Dropout") else None
 
 
-def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | None:
+def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Fault | None:
     count = _dimensions(call)
     if count is None:
         return None
@@ -222,7 +209,7 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> StreamFault | 
     if advice is None and value.dim() == 2:
         advice = f"add `Unflatten(1, [channels, {DIMENSIONS[count]}])` before it"
     expected = f"[batch, channels, {DIMENSIONS[count]}]"
-    return StreamFault(f"`{call}` expects {expected}, got {sizes.show(value)} from `{giver}`", advice=advice)
+    return Fault(f"`{call}` expects {expected}, got {sizes.show(value)} from `{giver}`", advice=advice)
 
 
 def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:

@@ -17,6 +17,7 @@ from flowconf.graph.shapes.trial import Trial
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.paths import join
 from flowconf.language.plan import Applied, LoopStep, MapStep, Mount, Step
+from flowconf.language.resolve.step_inputs import misnamed
 
 MOST_ROUNDS = 64
 """The maximum number of runs of the innermost body of nested loops in a rehearsal."""
@@ -96,7 +97,7 @@ def _check_names(trial: Trial, visit: Visit, result: Any) -> None:
     if lost:
         held = ", ".join(f"`{name}`" for name in result)
         message = f"the body of the loop `{visit.path}` must return its input `{lost[0]}`, but returns {held}"
-        wrong = body.graph.misnamed(lost[0], [entry.name for entry in body.graph.inputs])
+        wrong = misnamed(body.graph, lost[0], body.graph)
         advice = f"write `{lost[0]}`" if wrong is not None else f"rename one of its outputs to `{lost[0]}`"
         trial.findings.error(visit, "FC0205", message, wrong or visit.step.place, (), advice)
 

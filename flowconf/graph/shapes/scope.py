@@ -129,15 +129,15 @@ class Scope:
         """The initial state that a step reads: zeros like its stream, or else like the first input."""
         return self.value(Value(self.graph.inputs[0].name) if step.stream.recurrent else step.stream)
 
-    def slices(self, value: Value) -> int | None:
-        """The number of slices of the map that the index of a value refers to, if it is known."""
+    def indexed(self, value: Value) -> tuple[int, int] | None:
+        """The index of a value, and the number of slices of the map that it refers to, if that is known."""
         held = self._held(value)
         if held is None:
             return None
         if value.index is not None:
-            return held.count
+            return None if held.count is None else (value.index, held.count)
         scope = held.scopes.get(value.spot)
-        return scope.slices(value.inner) if scope is not None and value.inner is not None else None
+        return scope.indexed(value.inner) if scope is not None and value.inner is not None else None
 
     @staticmethod
     def _field(value: Any, name: str | None) -> Any:

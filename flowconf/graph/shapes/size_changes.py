@@ -97,18 +97,17 @@ def _number(call: object, stream: Any, wanted: Tensor, dims: list[int]) -> Place
     if not isinstance(call, Call) or min(dims) < 2:
         return None
     given = faults.bound(call)
-    known = [(name, given[name]) for name in RESIZE if isinstance(given.get(name), Literal)]
-    found = [(name, one) for name, one in known if isinstance(one, Literal) and (one.place.line or one.place.word)]
+    found = [given[name] for name in RESIZE if name in given and (given[name].place.line or given[name].place.word)]
     if len(found) < 2:
-        return found[0][1].place if found else None
+        return found[0].place if found else None
     fits = [
         (abs(value - one.value), number)
-        for number, (name, one) in enumerate(found)
+        for number, one in enumerate(found)
         for value in TRIED
         if isinstance(one.value, int) and not isinstance(one.value, bool)
         and not _differ(wanted, _with(call, one, value, stream), dims)
     ]  # fmt: skip
-    return found[min(fits)[1]][1].place if fits else None
+    return found[min(fits)[1]].place if fits else None
 
 
 def _with(call: Call, wrong: Literal, value: int, stream: Any) -> Any:

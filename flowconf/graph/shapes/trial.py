@@ -130,12 +130,10 @@ class Trial:
         graph = scope.graph
         read = [value for step in graph.steps for value in step.reads] + [value for _, value in graph.outputs]
         for value in dict.fromkeys(read):
-            count, index = scope.slices(value), value.innermost_index
-            if count is not None and index is not None and not -count <= index < count:
-                message, advice = (
-                    f"index `[{index}]` of `{value}` is out of range: it has {count} slices",
-                    f"the last is `[{count - 1}]`",
-                )
+            index, count = scope.indexed(value) or (0, 1)
+            if not -count <= index < count:
+                message = f"index `[{index}]` of `{value}` is out of range: it has {count} slices"
+                advice = f"the last is `[{count - 1}]`"
                 self.findings.add(Diagnostic("FC0141", message, value.place, scope.path, advice=advice))
             try:
                 inner_values.check(graph, value, self.result.inside, self.result.kinds, scope.path)

@@ -86,7 +86,7 @@ class ModuleCall:
             return faults.number_of(call, name, item)
         given = faults.bound(call).get(name or "") if isinstance(call, Call) else None
         value = read.get(name or "")
-        return given if isinstance(given, Literal) else value if value is not None and value.place.line else None
+        return given if given is not None else value if value is not None and value.place.line else None
 
     def meant(self, words: str) -> Literal | Value | None:
         """The argument that the message of a module refers to."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from flowconf.language import references
 from flowconf.language.arguments import Literal
-from flowconf.language.plan import Input, Step, Value
+from flowconf.language.plan import Input, Step, Value, names_of
 from flowconf.language.references import Found, NamesNothing, NotFound
 from flowconf.language.settings import Adapter, Follow, Setting, Tie
 from flowconf.report import Place, suggest
@@ -89,7 +89,7 @@ class Draft:
         return next((given for given in self.inputs if given.name == name and not given.captured), None)
 
     def names(self) -> list[str]:
-        own = references.visible_names([given for given in self.inputs if not given.captured], self.steps)
+        own = [given.name for given in self.inputs if not given.captured] + names_of(self.steps)
         return list(dict.fromkeys([*own, *(self.around.names() if self.around else [])]))
 
     def known(self) -> list[str]:

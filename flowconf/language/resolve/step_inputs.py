@@ -87,19 +87,19 @@ def check_filled(step: Step, draft: Draft, reporter: Reporter) -> None:
             message = f"the input `{name}` of `{applied.path}` has no value"
             place: Place = step.place
             advice: Advice = to_fill(name)
-            wrong = _misnamed(giver, name, graph)
+            giving = giver.body.target if giver is not None and len(giver.parts) == 1 else None
+            wrong = misnamed(giving.graph, name, graph) if isinstance(giving, Mount) and graph is not None else None
             if wrong is not None:
                 labels = [*labels[:1], Label("read here", place)]
                 place, advice = wrong, Suggestion(name)
             reporter.error("FC0147", message, place, path=step.path, labels=tuple(labels), advice=advice)
 
 
-def _misnamed(giver: Step | None, name: str, reader: GraphPlan | None) -> Place | None:
-    """The place of an output whose name differs from that of the input that it was meant for, or None."""
-    body = giver.body.target if giver is not None and len(giver.parts) == 1 else None
-    if not isinstance(body, Mount) or reader is None:
-        return None
-    return body.graph.misnamed(name, [given.name for given in reader.inputs])
+def misnamed(giver: GraphPlan, name: str, reader: GraphPlan) -> Place | None:
+    """The place of an output of a graph that was probably meant for the input `name` of another one, or None."""
+    taken = [given.name for given in reader.inputs]
+    free = {output: place for output, place in giver.output_places if output not in taken}
+    return free.get(nearest(name, free) or "") or (next(iter(free.values())) if len(free) == 1 else None)
 
 
 def to_fill(name: str, module: str | None = None) -> str:

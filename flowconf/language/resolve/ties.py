@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flowconf.language import references, schema
 from flowconf.language.paths import join
-from flowconf.language.references import Members, NotFound, Planned
+from flowconf.language.references import Members, NotFound
 from flowconf.language.resolve.draft import Draft
 from flowconf.language.settings import Tie
 from flowconf.report import Label, Reporter, suggest
@@ -68,7 +68,7 @@ def _owner(members: Members, names: Sequence[str], above: str = "") -> tuple[str
     graph = references.graph_of(way.applied)
     if graph is None:
         return path, ".".join(way.rest)
-    home, of = _owner(Planned(graph), way.rest, join(above, path))
+    home, of = _owner(graph, way.rest, join(above, path))
     return join(path, home), of
 
 

@@ -257,7 +257,7 @@ def _check_reference(
             message = f"`{reference}` is the name of an output, which is `{output}` in the graph"
             advice, severity = Suggestion(str(output), reference), "warning" if fields is None else "error"
         elif reference.isidentifier() and not isinstance(problem, references.Ambiguous):
-            names = [*(fields or ()), *references.Planned(plan).names()]
+            names = [*(fields or ()), *plan.names()]
             advice = suggest(reference, names, "fields and steps")
             if fields is None:  # it may be a field of a data set that does not declare its fields
                 if where[2] != "input" or (removed is None and nearest(reference, names) is None):

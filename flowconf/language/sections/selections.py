@@ -65,7 +65,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
                 message = f"`{one.text}` names parameters of `{path}`, not layers"
                 reporter.error("FC0405", message, place, at=one.where, advice=f"write `{path}`")
             if names:
-                references.find_path(references.Planned(plan), names)
+                references.find_path(plan, names)
         except SelectorError as problem:
             reporter.error("FC0405", problem.message, place, at=one.where, advice=problem.advice)
         except references.WithinModule:  # the name may be that of a parameter
