@@ -67,19 +67,11 @@ HYDRA: Schema = {
     "description": "Plain arguments of a sweeper and a launcher.",
     "allOf": [_hydra(hydra_settings.SETTINGS)],
 }
-TABLES = {
-    "modules": (registry.modules, "A call such as `Linear(64, 10)`, or a chain of them: `Linear(64, 10) >> ReLU`."),
-    "losses": (registry.losses, "The registered name of a loss."),
-    "metrics": (
-        registry.metrics,
-        "The registered name of a metric or loss, or the class name of a torchmetrics metric.",
-    ),
-    "optimizers": (registry.optimizers, "The registered name of an optimizer."),
-    "schedules": (registry.schedules, "The registered name of a schedule."),
-    "datasets": (registry.datasets, "The registered name of a data set."),
-    "adapters": (registry.adapters, "The registered name of an adapter."),
-    "callbacks": (registry.callbacks, "The registered name of a callback."),
+NAMES = {
+    "modules": "A call such as `Linear(64, 10)`, or a chain of them: `Linear(64, 10) >> ReLU`.",
+    "metrics": "The registered name of a metric or loss, or the class name of a torchmetrics metric.",
 }
+"""The descriptions of names that are more than one of a table."""
 
 
 def schemas() -> dict[str, Schema]:
@@ -124,7 +116,7 @@ def _schema_of(model: type[BaseModel], title: str, partial: bool) -> Schema:
     shape = _Shaper(partial).schema
     definitions = {name: shape(one) for name, one in whole.pop("$defs").items()}
     found = shape(whole)
-    names = {f"Name in {table}": _names(table) for table in TABLES}
+    names = {f"Name in {table}": _names(table) for table in registry.TABLES}
     used = {name: one for name, one in names.items() if f"#/definitions/{name}" in str([definitions, found])}
     return {
         "$schema": DRAFT,
@@ -164,9 +156,11 @@ def _texts() -> dict[tuple[str, str], str]:
     return found
 
 
-def _names(table: str) -> Schema:
-    known, description = TABLES[table]
-    return {"description": description, "type": "string", "examples": known.names()}
+def _names(name: str) -> Schema:
+    table = registry.TABLES[name]
+    article = "an" if table.kind[0] in "aeiou" else "a"
+    description = NAMES.get(name, f"The registered name of {article} {table.kind}.")
+    return {"description": description, "type": "string", "examples": table.names()}
 
 
 class _Shaper:

@@ -50,6 +50,12 @@ def listing(names: Sequence[str], most: int = 40) -> str:
     return f"{', '.join(f'`{name}`' for name in shown)}{more}"
 
 
+def joined(names: Iterable[object]) -> str:
+    """At least one name, in back-ticks, as a sentence lists them: `a`, `b` and `c`."""
+    *most, last = (f"`{name}`" for name in names)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def counted(number: int, what: str) -> str:
     """A number of things in words: `1 tensor`, `2 tensors`."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -14,7 +14,7 @@ from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
 from flowconf.language.open_size import parts
 from flowconf.language.plan import GraphPlan
-from flowconf.report import Label, Place
+from flowconf.report import Label, Place, joined
 
 Run = Callable[[Sizes], Trial]
 """Runs a trial of a graph with given sizes."""
@@ -111,7 +111,7 @@ class _Search:
             if same and same[0].message == error.message:
                 break  # it has nothing to do with these sizes
             if same:
-                note = Label(f"at {small} for {_listed(symbols)}: {same[0].message}", Place())
+                note = Label(f"at {small} for {joined(symbols)}: {same[0].message}", Place())
                 diagnostics[at] = replace(error, labels=(*error.labels, note))
                 break
         return fails
@@ -132,7 +132,7 @@ class _Search:
         self.others = _others(fits.sizes)
         for number, symbols in numbers.items():
             must = f"must be multiples of {number}" if len(symbols) > 1 else f"must be a multiple of {number}"
-            _note(fits, f"{_listed(symbols)} {must}")
+            _note(fits, f"{joined(symbols)} {must}")
         return fits
 
     def largest(self, fits: Trial, chosen: Mapping[str, int]) -> Trial:
@@ -177,7 +177,7 @@ class _Search:
                 by_form.setdefault(form, []).append(symbol)
         for (step, offset), named in by_form.items():
             smallest = self.smallest(forms, sizes, named)
-            _note(fits, f"{_listed(named)} must be {step} * k{f' + {offset}' if offset else ''}, at least {smallest}")
+            _note(fits, f"{joined(named)} must be {step} * k{f' + {offset}' if offset else ''}, at least {smallest}")
         return fits
 
     def smallest(self, forms: Mapping[str, Form], sizes: Sizes, named: Sequence[str]) -> int:
@@ -222,7 +222,7 @@ class _Search:
         least, most = ends
         between = f"{least}" if least == most else f"{least} or {most}" if most == least + 1 else f"{least} to {most}"
         both = f" must{' both' if len(needed) == 2 else ' all' if needed[2:] else ''} be {between}"
-        _note(fits, f"{_listed(needed or list(symbols))}{both}")
+        _note(fits, f"{joined(needed or list(symbols))}{both}")
         return fits
 
     def fails_at(self, symbols: Sequence[str], sizes: Sizes, size: int) -> bool:
@@ -241,7 +241,7 @@ class _Search:
             alone = {symbol: self.run(found.sizes.at({symbol: self.others.symbols[symbol]})) for symbol in symbols}
             on = [symbol for symbol, trial in alone.items() if trial.result.holes.get(path) != own[path]]
             message = (
-                f"`_` in `{call}` cannot be inferred: it depends on {_listed(on or symbols)}, which may have any size"
+                f"`_` in `{call}` cannot be inferred: it depends on {joined(on or symbols)}, which may have any size"
             )
             advice = "declare the size, or make this input independent of it, such as with `AdaptiveAvgPool2d(1)`"
             found.result.reporter.error("FC0204", message, call.place, path=path, advice=advice)
@@ -306,8 +306,3 @@ def _fails(trial: Trial) -> bool:
 
 def _note(trial: Trial, note: str) -> None:
     trial.result.reporter.notes.append(note)
-
-
-def _listed(symbols: Sequence[str]) -> str:
-    *most, last = (f"`{symbol}`" for symbol in symbols)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -17,7 +17,7 @@ from flowconf.language.advice.vocabulary import NOT_NEEDED
 from flowconf.language.keys import misplaced
 from flowconf.language.points import INSIDE, PARTS, Point
 from flowconf.language.value_types import WORDS, InWords, Module
-from flowconf.report import Advice, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import Advice, Label, Place, Reporter, Suggestion, joined, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
 M = TypeVar("M", bound=BaseModel)
@@ -231,7 +231,7 @@ class _Report:
                 message, hint = f"`{key}` is a key of a step, not of a body", "move it next to the verb of the step"
                 self._error("FC0125", message, self._key(where), where, advice=hint)
                 return
-            message, hint = f"`{key}` applies only to {_listed(belongs)}, not to `{verb}`", "remove it"
+            message, hint = f"`{key}` applies only to {joined(belongs)}, not to `{verb}`", "remove it"
             self._error("FC0125", message, self._key(where), where, advice=hint)
             return
         free = [name for name in allowed if not (isinstance(owner, dict) and name in owner)]
@@ -307,7 +307,7 @@ class _Report:
             return
         hint = f"write `{key}: ...`"
         if key == "merge":
-            hint = f"write `merge: add`, or another of {_listed(list(schema.MERGES[1:]))}, or a module"
+            hint = f"write `merge: add`, or another of {joined(schema.MERGES[1:])}, or a module"
         name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
         before = self.reporter.origins.history((*self.base, *where))
         place = before[-1] if before else self._key(where[:-1])
@@ -329,21 +329,21 @@ class _Report:
         verbs = [str(key) for key in step if key in schema.VERBS]
         if verbs:
             second = self._key((*where, verbs[1]))
-            message = f"the step `{name}` has {len(verbs)} verbs: {_listed(verbs)}"
-            self._error("FC0124", message, second, where, advice=f"keep one of {_listed(verbs)}")
+            message = f"the step `{name}` has {len(verbs)} verbs: {joined(verbs)}"
+            self._error("FC0124", message, second, where, advice=f"keep one of {joined(verbs)}")
             return
         unknown = [str(key) for key in step if key not in schema.STEP_KEYS]
         meant = hints.for_missing_verb(step, unknown)
         if meant is None and self._misspelled(step, where, schema.VERBS, known=schema.STEP_KEYS):
             return
         if unknown:
-            key, hint = meant or (unknown[0], f"a step requires one of {_listed(list(schema.VERBS))}")
+            key, hint = meant or (unknown[0], f"a step requires one of {joined(schema.VERBS)}")
             at = (*where, key)
             self._error("FC0121", f"unknown key `{key}` {self._owner(at)}", self._key(at), at, advice=hint)
             return
         removed = self.reporter.origins.history((*self.base, *where))
         note = f"; the step was removed at {removed[-1]}" if removed else ""
-        hint = f"add one of {_listed(list(schema.VERBS))}"
+        hint = f"add one of {joined(schema.VERBS)}"
         self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, advice=hint)
 
     def _not_one_key(self, where: Path, message: str, keys: Sequence[str]) -> None:
@@ -541,11 +541,6 @@ def _meant(got: object, kinds: set[str], takes_null: bool, literals: Sequence[st
     types += [float] if "float_type" in kinds else [int] if {"int_type", "int_from_float"} & kinds else []
     found = value_types.meant(got, [*types, *([NoneType] if takes_null else [])])
     return found or (nearest(got, literals) if isinstance(got, str) else None)
-
-
-def _listed(names: Sequence[str]) -> str:
-    quoted = [f"`{name}`" for name in names]
-    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def shown(value: object) -> str:
