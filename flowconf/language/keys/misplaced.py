@@ -68,7 +68,7 @@ def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, t
     if isinstance(data, dict):
         yield path, (annotation, data)
         for key, value in data.items():
-            inner = _below(annotation, data, key) if isinstance(value, dict) else None
+            inner = below(annotation, data, key) if isinstance(value, dict) else None
             if inner is not None:
                 yield from _levels(inner, value, (*path, key))
 
@@ -81,7 +81,7 @@ def _above(levels: Mapping[Path, tuple[Any, Entries]], owner: Path, key: str, pl
         there = place((*home, key)) if key in members else None
         is_written = there is not None and there.file == here.file and there.length == here.length
         if _knows(annotation, members, key) and not is_written:
-            return home if _fits(_below(annotation, members, key), levels[owner][1][key]) else None
+            return home if _fits(below(annotation, members, key), levels[owner][1][key]) else None
     return None
 
 
@@ -117,22 +117,22 @@ def _is_no_step(name: str, step: object, above: object) -> bool:
 
 def _takes(annotation: Any, members: Entries, before: str, key: str) -> bool:
     """Whether `key` could be a member of `before`, the key before it."""
-    inner, there, value = _below(annotation, members, before), members[before], members[key]
+    inner, there, value = below(annotation, members, before), members[before], members[key]
     if not isinstance(there, dict | None) or key in (there or {}):
         return False
     is_known, named = _knows(inner, there, key), _named(inner)
     if there is None:
-        return is_known or named is not None or any(map(_is_open, _models(inner)))
+        return is_known or named is not None or any(map(is_open, _models(inner)))
     own = [name for model in _models(annotation) for name in schema.keys_of(model) if name not in members]
     if not is_known and (named is None or not _models(named) or sections.meant(key, own)):
         return False
-    return _fits(_below(inner, there, key), value)
+    return _fits(below(inner, there, key), value)
 
 
 def _is_section(annotation: Any, owner: Path, key: str, members: Entries) -> bool:
     """Whether a key is a section of the config that would be read as an argument at its level."""
     table = TABLES.get(str(owner[-1])) if len(owner) == 1 else None
-    if table is None or key not in sections.TOP or not any(map(_is_open, _models(annotation))):
+    if table is None or key not in sections.TOP or not any(map(is_open, _models(annotation))):
         return False
     name = members.get("name")
     return not (isinstance(name, str) and name in table and table.signature(name).takes(key))
@@ -154,21 +154,21 @@ def _is_module(text: str) -> bool:
     return name in registry.modules or "." in name
 
 
-def _below(annotation: Any, members: object, key: str) -> Any:
+def below(annotation: Any, members: object, key: str | int) -> Any:
     """The annotation of a key's value, or None for an unknown key."""
-    for model in _fitting(annotation, members):
+    for model in fitting(annotation, members):
         model.model_rebuild()
         for name, field in model.model_fields.items():
             if key == (field.alias or name):
                 return field.rebuild_annotation()
-    return _named(annotation)
+    return _named(annotation, list if isinstance(key, int) else dict)
 
 
 def _knows(annotation: Any, members: object, key: str) -> bool:
-    return any(key in schema.keys_of(model) for model in _fitting(annotation, members))
+    return any(key in schema.keys_of(model) for model in fitting(annotation, members))
 
 
-def _fitting(annotation: Any, members: object) -> Sequence[type[BaseModel]]:
+def fitting(annotation: Any, members: object) -> Sequence[type[BaseModel]]:
     """The models that share the most keys with `members`."""
     models = _models(annotation)
     if len(models) < 2 or not isinstance(members, dict):
@@ -177,7 +177,8 @@ def _fitting(annotation: Any, members: object) -> Sequence[type[BaseModel]]:
     return [model for model, count in zip(models, known, strict=True) if count == max(known)]
 
 
-def _is_open(model: type[BaseModel]) -> bool:
+def is_open(model: type[BaseModel]) -> bool:
+    """Whether a model takes any further keys, which are arguments."""
     return model.model_config.get("extra") == "allow"
 
 
@@ -190,11 +191,11 @@ def _models(annotation: Any) -> tuple[type[BaseModel], ...]:
 
 
 @cache
-def _named(annotation: Any) -> Any:
-    """The annotation of the values of a mapping with arbitrary names; None for a model."""
-    if get_origin(annotation) is dict:
-        return get_args(annotation)[1]
-    return next((found for one in _choices(annotation) if (found := _named(one)) is not None), None)
+def _named(annotation: Any, container: type = dict) -> Any:
+    """The annotation of the values of a mapping with arbitrary names, or of the items of a list; None for a model."""
+    if get_origin(annotation) is container:
+        return get_args(annotation)[-1]
+    return next((found for one in _choices(annotation) if (found := _named(one, container)) is not None), None)
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

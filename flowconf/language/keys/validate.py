@@ -159,7 +159,7 @@ class _Report:
         first = problems[0]
         match first["type"]:
             case "extra_forbidden":
-                self._unknown_key(model, where, first["loc"], self._lacking(where, grouped))
+                self._unknown_key(model, where, self._lacking(where, grouped))
             case "missing":
                 self._missing_key(model, where, grouped)
             case "step":
@@ -221,9 +221,9 @@ class _Report:
             self._error("FC0122", message, self._key(beside), where, advice="indent it further")
         return True
 
-    def _unknown_key(self, model: type[BaseModel], where: Path, loc: Sequence[str | int], lacking: str | None) -> None:
+    def _unknown_key(self, model: type[BaseModel], where: Path, lacking: str | None) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
-        allowed = _keys_here(model, loc)
+        allowed = list(_fields_at(model, self.data, where[:-1]))
         verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
         if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
@@ -299,10 +299,9 @@ class _Report:
             place = self._key((*where[:-1], verb, key))
             self._error("FC0122", message, place, where, advice=f"move it one level up, to `{where[-2]}`")
             return
-        level = _descend(model, where[:-1])
-        own = schema.keys_of(level)
+        own = list(_fields_at(model, self.data, where[:-1]))
         strangers = [name for name in others if name not in own and sections.meant(name, [key])]
-        if strangers and level.model_config.get("extra") == "allow":
+        if strangers and any(map(misplaced.is_open, _models_at(model, self.data, where[:-1]))):
             self._stranger((*where[:-1], strangers[0]), own, [key], key)
             return
         hint = f"write `{key}: ...`"
@@ -374,7 +373,8 @@ class _Report:
         return False
 
     def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
-        got, field = self._at(where), _field(model, where)
+        got = self._at(where)
+        field = _fields_at(model, self.data, where[:-1]).get(str(where[-1])) if where else None
         in_words = InWords.of(field)
         if isinstance(got, str) and in_words is not None:
             problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
@@ -414,7 +414,7 @@ class _Report:
             if got is None and self.reporter.origins.history((*self.base, *where)):
                 hint = f"write `~{self.reporter.dotted(where)}` on the command line to remove it"
         if hint is None and problems[0]["type"] == "less_than_equal" and where[-1] not in Point.model_fields:
-            hint = f"write {PARTS}" if _descend(model, where) is Point else None
+            hint = f"write {PARTS}" if Point in _models_at(model, self.data, where) else None
         if hint is None and (not self.is_config or "model" in where):
             hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
         self._error("FC0123", message, place, where, advice=hint)
@@ -434,62 +434,30 @@ class _Report:
         return node
 
 
-def _keys_here(model: type[BaseModel], loc: Sequence[str | int]) -> list[str]:
-    """The keys that the model at `loc` allows."""
-    tag = next((str(item).strip("<>") for item in reversed(loc) if str(item).startswith("<")), None)
-    last_tag = max((i for i, item in enumerate(loc) if str(item).startswith("<")), default=-1)
-    if tag in schema.STEPS and last_tag == len(loc) - 2:
-        return schema.keys_of(schema.STEPS[tag])
-    tagged: dict[str | None, type[BaseModel]] = {
-        "inline": schema.InlineBody,
-        "mounted": schema.MountedBody,
-        "settled": schema.CallBody,
-        "document": schema.GraphDocument,
-        "scaled": schema.Scaled,
-    }
-    if tag in tagged and last_tag == len(loc) - 2:
-        return schema.keys_of(tagged[tag])
-    return schema.keys_of(_descend(model, loc[:-1]))
+def _models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
+    """The models that fit the mapping at a path; none for one with arbitrary names."""
+    annotation: Any = model
+    node: Any = data
+    for key in where:
+        annotation = misplaced.below(annotation, node, key)
+        node = node.get(key) if isinstance(node, dict) else None
+    return misplaced.fitting(annotation, node)
 
 
-def _field(model: type[BaseModel], where: Path) -> FieldInfo | None:
-    """The field of the value at a path; None in a mapping with arbitrary names."""
-    fields = _descend(model, where[:-1]).model_fields if where else {}
-    named = (field for name, field in fields.items() if where[-1] in (name, field.alias))
-    return next(named, None)
+def _fields_at(model: type[BaseModel], data: object, where: Path) -> dict[str, FieldInfo]:
+    """The fields of the mapping at a path, by key."""
+    models = reversed(_models_at(model, data, where))
+    return {field.alias or name: field for one in models for name, field in one.model_fields.items()}
 
 
 def described(model: type[BaseModel], where: Path) -> str:
     """What the key at a path is for; empty for a name that is not a key of the language."""
-    steps = [*schema.STEPS.values()] if len(where) > 2 and where[-3] == "flow" else []
-    fields = [field for each in (model, *steps) if (field := _field(each, where if each is model else where[-1:]))]
-    return next((field.description for field in fields if field.description), "")
+    field = _fields_at(model, None, where[:-1]).get(str(where[-1])) if where else None
+    return (field.description if field is not None else None) or ""
 
 
 def _takes_null(field: FieldInfo | None) -> bool:
     return field is not None and type(None) in getattr(field.annotation, "__args__", ())
-
-
-def _descend(model: type[BaseModel], loc: Sequence[str | int]) -> type[BaseModel]:
-    for item in loc:
-        field = model.model_fields.get(str(item)) or next(
-            (f for f in model.model_fields.values() if f.alias == item), None
-        )
-        if field is None:
-            continue
-        inner = _model_in(field.annotation)
-        model = inner if inner is not None else model
-    return model
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found is not None:
-            return found
-    return None
 
 
 def _expected(problem: Problem) -> str:
