@@ -114,13 +114,9 @@ class ViewSection(Section):
     """The augmentations."""
 
 
-def _text_or_mapping(value: object) -> str:
-    return "<mapping>" if isinstance(value, dict | ViewSection) else "<text>"
-
-
 Augmentation = Annotated[
     Annotated[str, Tag("<text>")] | Annotated[ViewSection, Tag("<mapping>")],
-    Discriminator(_text_or_mapping),
+    by_form("<mapping>", "<text>"),
     InWords("a chain of augmentations, or a mapping such as `{from: image, through: RandomCrop(28)}`"),
 ]
 
