@@ -14,7 +14,8 @@ offer(
     schedules="flowconf.train.optim.schedules",
     datasets=[
         "flowconf.train.data.builtin",
-        "flowconf.train.data.files",
+        "flowconf.train.data.idx",
+        "flowconf.train.data.text",
         "flowconf.train.data.images",
         "flowconf.train.data.annotated",
         "flowconf.train.data.tables",

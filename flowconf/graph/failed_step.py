@@ -20,7 +20,7 @@ from flowconf.graph.tracing import ModulePaths, home_of
 from flowconf.graph.tree import GraphTree
 from flowconf.language.paths import join
 from flowconf.language.plan import Step
-from flowconf.report import NOWHERE, FlowconfError, Place
+from flowconf.report import NOWHERE, FlowconfError, Place, dtype_name
 
 NOTE = "in step "
 MARK = "_flowconf_step"
@@ -184,7 +184,7 @@ def _indent(text: str) -> int:
 def shown(value: Any) -> str:
     """The text of a value: its shape, type and device."""
     if isinstance(value, Tensor):
-        return f"{list(value.shape)} {str(value.dtype).removeprefix('torch.')} on {value.device}"
+        return f"{list(value.shape)} {dtype_name(value.dtype)} on {value.device}"
     if isinstance(value, dict):
         return ", ".join(f"`{name}` {shown(part)}" for name, part in value.items())
     if isinstance(value, list | tuple):

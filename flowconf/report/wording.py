@@ -61,6 +61,11 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
+def dtype_name(dtype: object) -> str:
+    """The name of a dtype as configs have it: `float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def shortened(text: str, most: int = 60) -> str:
     """The text, if it has at most so many characters, or its beginning."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -16,10 +16,11 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.data.builtin import read_rows
-from flowconf.train.data.files import idx, text
+from flowconf.train.data.idx import idx
 from flowconf.train.data.images import images
 from flowconf.train.data.splits import Resident
 from flowconf.train.data.streams import closing_stream, stream
+from flowconf.train.data.text import text
 from tests.train.conftest import TINY
 
 GENERATOR = torch.Generator()
@@ -262,7 +263,7 @@ def test_a_worker_tells_an_image_that_it_cannot_read_as_the_process_itself_would
     broken = split.files[9][0]
     broken.write_bytes(b"no image")
     orders = [([0], 0, None), ([9], 0, None)]
-    with closing_stream(stream(split, orders, 1, 2, torch.device("cpu"))) as batches:
+    with closing_stream(stream(split, orders, 1, 1, 2, torch.device("cpu"))) as batches:
         assert next(batches)["label"].tolist() == [split.files[0][1]]
         with pytest.raises(ConfigError, match=r"^error\[FC0501\]: .* is not an image") as refused:
             next(batches)

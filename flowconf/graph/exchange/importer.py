@@ -32,7 +32,7 @@ from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language.paths import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
-from flowconf.report import ConfigError, Diagnostic, first_line, printable, shortened
+from flowconf.report import ConfigError, Diagnostic, dtype_name, first_line, printable, shortened
 from flowconf.text import from_data
 from flowconf.text.write import dump
 
@@ -325,4 +325,4 @@ def _declared(tensor: Tensor, sizes: Sizes) -> object:
     named = [f"N{size}" if isinstance(size, str) and not size.isidentifier() else size for size in shape]
     if tensor.dtype == torch.float32:
         return named
-    return {"shape": named, "dtype": str(tensor.dtype).removeprefix("torch.")}
+    return {"shape": named, "dtype": dtype_name(tensor.dtype)}

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from flowconf.language import arguments, signatures
 from flowconf.language.registry import modules
 from flowconf.language.signatures import Parameter
+from flowconf.report import dtype_name
 
 NOT_ARGUMENTS = ("device", "dtype")
 NOT_COMPARED = ("training", "call_super_init", "dump_patches")
@@ -185,7 +186,7 @@ def _difference(module: nn.Module, made: nn.Module) -> str | None:
         return "the names of its tensors"
     for name, tensor in mine.items():
         if tensor.shape != theirs[name].shape or tensor.dtype != theirs[name].dtype:
-            return f"`{name}` {list(tensor.shape)} of type {str(tensor.dtype).removeprefix('torch.')}"
+            return f"`{name}` {list(tensor.shape)} of type {dtype_name(tensor.dtype)}"
     for path, part in module.named_modules():
         other = made.get_submodule(path)
         for name, value in _plain(part).items():

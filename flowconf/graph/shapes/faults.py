@@ -13,6 +13,7 @@ from flowconf.graph.shapes.rules import Fault
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.registry import modules
+from flowconf.report import dtype_name
 
 DIMENSIONS = {1: "length", 2: "height, width", 3: "depth, height, width"}
 LOOK_UP = ("Embedding", "EmbeddingBag")
@@ -179,7 +180,7 @@ def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Fault | None:
     shape = ", ".join(sizes.number(size) for size in value.shape)
     if call.name in LOOK_UP and value.is_floating_point():
         advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
-        kind = str(value.dtype).removeprefix("torch.")
+        kind = dtype_name(value.dtype)
         return Fault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
     if wrong_type(call, value) and _is_fraction(value):
         advice = "declare it as `float32`, and convert it in the data set, as by `.float()`"

@@ -18,7 +18,7 @@ from flowconf.language.arguments import Argument, Call, Literal
 from flowconf.language.open_size import bound, parts
 from flowconf.language.plan import Input
 from flowconf.language.registry import modules
-from flowconf.report import Place
+from flowconf.report import Place, dtype_name
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069)
 NEAR = 32
@@ -152,7 +152,7 @@ class Sizes:
     def show(self, value: Any) -> str:
         """The shape of a value: `[B, 128]`, or the parts of a tuple or dict."""
         if isinstance(value, Tensor):
-            dtype = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
+            dtype = "" if value.dtype.is_floating_point else f" {dtype_name(value.dtype)}"
             return f"[{', '.join(self.number(size) for size in value.shape)}]{dtype}"
         if is_dataclass(value) and not isinstance(value, dict | type):
             value = fields_of(value)

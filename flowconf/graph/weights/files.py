@@ -16,7 +16,7 @@ from torch import Tensor
 from flowconf.graph.sharded import whole
 from flowconf.graph.weights.listing import DTYPES
 from flowconf.graph.weights.seal import data_of, digest_of, sealed
-from flowconf.report import Diagnostic, Place, RunError
+from flowconf.report import Diagnostic, Place, RunError, dtype_name
 
 NAMES: dict[torch.dtype, str] = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
 """The names of types in the safetensors format."""
@@ -102,7 +102,7 @@ def header_of(
     for name in names:
         dtype, shape = kinds[name]
         if dtype not in NAMES:
-            message = f"cannot save `{name}`: safetensors does not support {str(dtype).removeprefix('torch.')}"
+            message = f"cannot save `{name}`: safetensors does not support {dtype_name(dtype)}"
             raise RunError(Diagnostic("FC0702", message, Place(str(file))))
         begin, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": NAMES[dtype], "shape": list(shape), "data_offsets": [begin, end]}

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from flowconf.graph.weights.file_names import INDEX
 from flowconf.graph.weights.sources import NOT_A_WEIGHT, as_unicode, weights_file
-from flowconf.report import NOWHERE, Diagnostic, PathError, Place, from_json, suggest
+from flowconf.report import NOWHERE, Diagnostic, PathError, Place, dtype_name, from_json, suggest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +110,7 @@ def _headers(opened: Any) -> Iterator[StoredTensor]:
 
 def _of_tensor(name: str, tensor: Tensor) -> StoredTensor:
     size = tensor.numel() * tensor.element_size()
-    return StoredTensor(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), size)
+    return StoredTensor(name, tuple(tensor.shape), dtype_name(tensor.dtype), size)
 
 
 def _nothing_at(path: str, names: list[str]) -> PathError:

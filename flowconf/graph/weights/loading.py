@@ -25,7 +25,17 @@ from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint
-from flowconf.report import ConfigError, Diagnostic, Place, Reporter, counted, listing, shown_path, suggest
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    Place,
+    Reporter,
+    counted,
+    dtype_name,
+    listing,
+    shown_path,
+    suggest,
+)
 
 EMPTY = '""'
 FEW = 4
@@ -170,7 +180,9 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
         ready = [(name, compared.target[name], found.read(source)) for name, source in compared.pairs]
         _check_one(compared.again, found, request, at)
         report = compared.report
-        report.cast += [(name, _dtype(new), _dtype(old)) for name, old, new in ready if old.dtype != new.dtype]
+        report.cast += [
+            (name, dtype_name(new.dtype), dtype_name(old.dtype)) for name, old, new in ready if old.dtype != new.dtype
+        ]
         with torch.no_grad():
             for _, old, new in ready:
                 old.copy_(like(old, new))
@@ -198,10 +210,6 @@ def _checked_file(request: Request) -> Path:
     if request.how.sha256 is not None:
         _check_digest(file, request)
     return file
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _check_digest(file: Path, request: Request) -> None:

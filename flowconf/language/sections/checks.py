@@ -50,7 +50,7 @@ from flowconf.language.training import (
     TrainingConfig,
     listed,
 )
-from flowconf.report import NOWHERE, Advice, Available, Label, Place, Reporter, Suggestion, nearest, suggest
+from flowconf.report import NOWHERE, Advice, Available, Label, Place, Reporter, Suggestion, dtype_name, nearest, suggest
 from flowconf.report.origins import Node, Path, dotted
 
 NO_LABELS: tuple[Label, ...] = ()
@@ -308,7 +308,7 @@ def _check_shape(given: Input, field: Any, rows: str, sizes: dict[str, int], rep
     """Report an input that is not like its field in the data; `rows` is a name for the size of a batch."""
     shape, dtype = field
     assert given.shape is not None
-    kind = str(dtype).removeprefix("torch.")
+    kind = dtype_name(dtype)
     wrong = _misfit(given, shape, sizes)
     if wrong is None and kind == given.dtype:
         return

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from flowconf.graph.shapes.sizes import EXPECTS
 from flowconf.language.registry import modules
 from flowconf.language.sections.activations import last_call
-from flowconf.report import Label, Reporter
+from flowconf.report import Label, Reporter, dtype_name
 from flowconf.train.checks.invented import Tried
 from flowconf.train.checks.terms import Given, TermCheck, dimension
 from flowconf.train.objective.terms import Average
@@ -27,7 +27,7 @@ def check_elements(check: TermCheck, tried: Tried, into: Reporter) -> None:
     reshaped = check.reshaped(operands)
     other = None if reshaped is None else reshaped[1].elements(tried.term)
     if tried.path[0] == "loss" and not elements.dtype.is_floating_point:
-        kind = str(elements.dtype).removeprefix("torch.")
+        kind = dtype_name(elements.dtype)
         message, advice = f"{given} returns {kind} values, which have no gradient", "return floating-point values"
         into.error("FC0406", message, place, path=tried.name, advice=advice)
     elif elements.ndim and elements.numel() < rows // 4:  # even pairs of rows are more

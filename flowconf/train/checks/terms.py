@@ -21,7 +21,7 @@ from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, listed
-from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, first_line, raised_here
+from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, dtype_name, first_line, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import Meter, Metric, TorchMeter, named_numbers
@@ -342,7 +342,7 @@ def _is_of_the_project(term: Term) -> bool:
 
 def show_rows(value: Tensor) -> str:
     """The shape of a value whose first size is the batch."""
-    kind = "" if value.dtype.is_floating_point else f" {str(value.dtype).removeprefix('torch.')}"
+    kind = "" if value.dtype.is_floating_point else f" {dtype_name(value.dtype)}"
     return f"[{', '.join(['B', *(str(size) for size in value.shape[1:])])}]{kind}" if value.ndim else f"[]{kind}"
 
 

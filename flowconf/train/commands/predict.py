@@ -21,7 +21,7 @@ from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.language.sections.augmentations import views
 from flowconf.language.training import FITTED
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, raised_here, suggest
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, dtype_name, printable, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.augmentation import with_views
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
@@ -352,7 +352,7 @@ def check_inputs(
             raise ConfigError(Diagnostic("FC0502", message, place))
         wanted = getattr(torch, given.dtype)
         if given.shape is not None and array.is_floating_point() != wanted.is_floating_point:
-            kind = str(array.dtype).removeprefix("torch.")
+            kind = dtype_name(array.dtype)
             message = f"the input `{given.name}` is declared as {given.dtype}, but the array is {kind}"
             raise ConfigError(Diagnostic("FC0502", message, place, advice=f"save the array as {given.dtype}"))
         if given.shape is not None and wanted.is_floating_point:

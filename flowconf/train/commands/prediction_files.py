@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from flowconf.graph.weights.files import save_tensors
-from flowconf.report import ConfigError, Diagnostic, Place, json_line, listing
+from flowconf.report import ConfigError, Diagnostic, Place, dtype_name, json_line, listing
 
 Columns = Mapping[str, Tensor | Sequence[str]]
 """Values of some rows by name: tensors [rows, ...], or a text for each row."""
@@ -195,7 +195,7 @@ def _shape(values: Tensor | Sequence[str]) -> tuple[int, ...]:
 
 
 def _kind(values: Tensor | Sequence[str]) -> str:
-    return str(values.dtype).removeprefix("torch.") if isinstance(values, Tensor) else "text"
+    return dtype_name(values.dtype) if isinstance(values, Tensor) else "text"
 
 
 def _refuse_other_shapes(shapes: Mapping[str, tuple[int, ...]], rows: Columns) -> None:

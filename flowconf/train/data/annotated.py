@@ -16,9 +16,10 @@ from flowconf.train.data.boxes import BoxFormat, have_area, scaled_boxes
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.decoding import Decoder, MaskDecoder, decoded, examined, refuse_flaws
+from flowconf.train.data.reading import refused
 from flowconf.train.data.splits import Source, Splits
 from flowconf.train.data.table_fields import TableField, declare, fields_of, masks_in
-from flowconf.train.data.table_files import Format, Table, read_table, refused
+from flowconf.train.data.table_files import Format, Table, read_table
 from flowconf.train.data.table_rows import TableRows, of_file
 
 __all__ = ["annotated_images"]

@@ -26,7 +26,7 @@ from flowconf.language.training import PRESENT, BucketSection, TrainingConfig, l
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, MachineError, Place, Reporter, RunError, raised_here
 from flowconf.report.origins import dotted
 from flowconf.train.data.boxes import BoxFormat, have_area
-from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.collate import Batch, Field, typed_shape
 from flowconf.train.data.joined import column_of
 from flowconf.train.data.splits import Resident, Split
 from flowconf.train.data.streams import RowStream, seeded
@@ -112,7 +112,7 @@ class Augmented(Viewed):
                 continue
             before = row[name]
             if before.shape != after.shape or before.dtype != after.dtype:
-                kinds = [f"{str(one.dtype).removeprefix('torch.')} {list(one.shape)}" for one in (after, before)]
+                kinds = [typed_shape(one.dtype, one.shape) for one in (after, before)]
                 message = f"the augmentation of `{name}` gives {kinds[0]}, but the field is {kinds[1]}"
                 raise RunError(_diagnostic(names, message))
             found[name] = after

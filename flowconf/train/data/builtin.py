@@ -14,9 +14,10 @@ from torch import Tensor
 
 from flowconf.graph.weights.listing import list_weights
 from flowconf.language.value_types import Count, Factor, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place
+from flowconf.report import Diagnostic, MachineError
 from flowconf.train.data.collate import tensor_of
 from flowconf.train.data.declarations import Declared, provides
+from flowconf.train.data.reading import refuse_missing, refused
 from flowconf.train.data.splits import Resident, Source, Splits, shares_of
 from flowconf.train.seeds import seed_for
 
@@ -130,13 +131,12 @@ ARRAYS = "an `.npz` or `.safetensors` file"
 def read_arrays(file: str) -> dict[str, Tensor]:
     """Named arrays from a file; floating-point ones are converted to float32. Raises `ConfigError`."""
     if not has_arrays(file):
-        raise _refused(f"expected {ARRAYS}, got `{file}`", file)
+        raise refused(f"expected {ARRAYS}, got `{file}`", file)
     read = _READERS[Path(file).suffix]
-    if not Path(file).is_file():
-        raise _refused(f"there is no file `{file}`", file, "data paths are relative to the current folder")
+    refuse_missing(file)
     tensors = read(file)
     if not tensors:
-        raise _refused(f"`{file}` contains no arrays", file)
+        raise refused(f"`{file}` contains no arrays", file)
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
@@ -151,9 +151,9 @@ def read_rows(file: str) -> dict[str, Tensor]:
     rows = {name: len(tensor) if tensor.ndim else None for name, tensor in tensors.items()}
     if None in rows.values() or len(set(rows.values())) > 1:
         counts = ", ".join(f"`{name}` {'none' if count is None else count}" for name, count in rows.items())
-        raise _refused(f"the arrays of `{file}` must have the same number of rows, got {counts}", file)
+        raise refused(f"the arrays of `{file}` must have the same number of rows, got {counts}", file)
     if 0 in rows.values():
-        raise _refused(f"the arrays of `{file}` have no rows", file)
+        raise refused(f"the arrays of `{file}` have no rows", file)
     return tensors
 
 
@@ -162,7 +162,7 @@ def _read_npz(file: str) -> dict[str, Tensor]:
 
     Path(file).open("rb").close()  # an unreadable file would be reported as damaged
     if not zipfile.is_zipfile(file):
-        raise _refused(f"`{file}` is damaged or not an `.npz` file", file)
+        raise refused(f"`{file}` is damaged or not an `.npz` file", file)
     tensors = {}
     try:
         with numpy.load(file, allow_pickle=False) as archive:
@@ -170,12 +170,12 @@ def _read_npz(file: str) -> dict[str, Tensor]:
                 try:
                     tensors[name] = tensor_of(archive[name])
                 except TypeError:
-                    raise _refused(f"the array `{name}` of `{file}` is not numeric", file) from None
+                    raise refused(f"the array `{name}` of `{file}` is not numeric", file) from None
                 except ValueError:  # an object array, which would have to be unpickled and could run code
                     advice = "save it as a numeric array"
-                    raise _refused(f"the array `{name}` of `{file}` is pickled or damaged", file, advice) from None
+                    raise refused(f"the array `{name}` of `{file}` is pickled or damaged", file, advice) from None
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
-        raise _refused(f"`{file}` is damaged: {problem}", file) from None
+        raise refused(f"`{file}` is damaged: {problem}", file) from None
     return tensors
 
 
@@ -186,11 +186,7 @@ def _read_safetensors(file: str) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as problem:
-        raise _refused(f"`{file}` is damaged or not a `.safetensors` file: {problem}", file) from None
-
-
-def _refused(message: str, file: str, advice: str | None = None) -> ConfigError:
-    return ConfigError(Diagnostic("FC0501", message, Place(file), "data", advice=advice))
+        raise refused(f"`{file}` is damaged or not a `.safetensors` file: {problem}", file) from None
 
 
 def _whole(file: str) -> Resident:
@@ -200,10 +196,7 @@ def _whole(file: str) -> Resident:
 
 
 def _split(tensors: Mapping[str, Tensor], validation: float, test: float, seed: int, file: str | None = None) -> Splits:
-    try:
-        held, tested, rest = shares_of(len(next(iter(tensors.values()))), [validation, test], seed)
-    except ValueError as problem:
-        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
+    held, tested, rest = shares_of(len(next(iter(tensors.values()))), [validation, test], seed)
 
     def part(rows: Tensor) -> Resident | None:
         source = None if file is None else Source(file, rows)

@@ -27,9 +27,9 @@ from torch import Tensor
 from flowconf.graph.weights.files import header_of, sync_folder
 from flowconf.graph.weights.seal import data_of
 from flowconf.graph.weights.sources import as_unicode
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, from_json, why_not
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, dtype_name, from_json, why_not
 from flowconf.train.data.boxes import BoxFormat
-from flowconf.train.data.collate import Batch, Field, scaled
+from flowconf.train.data.collate import Batch, Field, scaled, typed_shape
 from flowconf.train.data.recipe import Stamp, stamp
 from flowconf.train.data.splits import Resident, Split, Splits, place_of_row
 from flowconf.train.data.streams import Order, RowStream, batch_of, closing_stream, stream
@@ -311,7 +311,7 @@ class _Writer:
 
 
 def _said_of(split: Split) -> _Rows:
-    fields = {name: (shape, str(dtype).removeprefix("torch.")) for name, (shape, dtype) in split.fields.items()}
+    fields = {name: (shape, dtype_name(dtype)) for name, (shape, dtype) in split.fields.items()}
     boxes = dict(getattr(split, "boxes", {}))
     return _Rows(rows=len(split), fields=fields, resident=isinstance(split, Resident), boxes=boxes)
 
@@ -370,10 +370,7 @@ def _field_of(batch: Mapping[str, Tensor], part: str, name: str, split: Split) -
     values, (shape, dtype) = batch[name], split.fields[name]
     resident = isinstance(split, Resident)
     if tuple(values.shape[1:]) != shape or (values.dtype != dtype and not resident):
-        kinds = [
-            f"{str(one).removeprefix('torch.')} {list(size)}"
-            for one, size in ((values.dtype, values.shape[1:]), (dtype, shape))
-        ]
+        kinds = [typed_shape(values.dtype, values.shape[1:]), typed_shape(dtype, shape)]
         raise _refused(f"`{name}` is {kinds[0]} in some rows of the split `{part}`, and {kinds[1]} in others")
     return values
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data._utils.collate import collate, collate_tensor_fn, default_collate_fn_map
 
+from flowconf.report import dtype_name
+
 LARGEST = 1 << 25
 """Bytes of the tensors of a batch that are copied on their way from a worker."""
 Batch = dict[str, Tensor]
@@ -20,6 +22,11 @@ Field = tuple[tuple[int, ...], torch.dtype]
 def put_together(items: Sequence[Any]) -> Any:
     """Items of nested mappings and lists collated by torch's rules, except that all dtypes must be the same."""
     return collate(list(items), collate_fn_map=_RULES)
+
+
+def typed_shape(dtype: torch.dtype, shape: Sequence[int]) -> str:
+    """A field in words: `float32 [3, 32, 32]`."""
+    return f"{dtype_name(dtype)} {list(shape)}"
 
 
 def scaled(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, texts, why_not
+from flowconf.train.data.reading import RELATIVE
 from flowconf.train.data.splits import Splits
 
 Factory = TypeVar("Factory", bound=Callable[..., Splits])
@@ -85,7 +86,7 @@ def _refusal_of(path: str) -> tuple[str, str | None] | None:
             return None
         files = [Path(path)] if Path(path).exists() else matching(path)
         if not files:
-            return f"there is no file or folder `{path}`", "data paths are relative to the current folder"
+            return f"there is no file or folder `{path}`", RELATIVE
         for file in files:
             if not file.is_file():
                 return f"`{file}` is neither a file nor a folder", "write a file: it is read more than once"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowconf.report import ConfigError, Diagnostic, Label, MachineError, Place, why_not
 from flowconf.train.data.collate import scaled
-from flowconf.train.data.files import refused
+from flowconf.train.data.reading import refused
 
 if TYPE_CHECKING:
     import numpy

@@ -84,10 +84,7 @@ def huggingface(
         ]
         train_stream = _Stream(training, fields, rows, shuffle, seed, path, known)
         return Splits(train_stream, streams[0], streams[1], train_stream.columns.fitted)  # type: ignore[arg-type]
-    try:
-        *taken, rest = shares_of(len(training), shares, split_seed)
-    except ValueError as problem:
-        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
+    *taken, rest = shares_of(len(training), shares, split_seed)
     found: list[_Rows | None] = []
     for (key, name), own in zip(named.items(), taken, strict=True):
         if isinstance(name, str):

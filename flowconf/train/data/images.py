@@ -20,7 +20,8 @@ from flowconf.report import ConfigError, Diagnostic, Label, Place, suggest
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.decoding import Decoder, Flaw, decoded, examined, refuse_flaws, stacked
-from flowconf.train.data.files import pictures, refused
+from flowconf.train.data.idx import pictures
+from flowconf.train.data.reading import refused
 from flowconf.train.data.splits import Source, Split, Splits, classes_in, shares_of
 
 __all__ = ["images"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from flowconf.train.data.collate import Batch, Field
+from flowconf.train.data.collate import Batch, Field, typed_shape
 from flowconf.train.data.splits import Resident, Split, place_of_row
 from flowconf.train.data.streams import RowStream, batch_of
 
@@ -93,4 +93,4 @@ def column_of(split: Split, name: str) -> Tensor:
 
 
 def _kind(field: Field | None) -> str:
-    return "absent" if field is None else f"{str(field[1]).removeprefix('torch.')} {list(field[0])}"
+    return "absent" if field is None else typed_shape(field[1], field[0])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowconf.report import Diagnostic, FlowconfError, RunError, raised_here
+from flowconf.report import Diagnostic, FlowconfError, RunError, dtype_name, raised_here
 from flowconf.train.data.collate import Field, dtype_of, tensor_of
 from flowconf.train.out_of_memory import is_out_of_memory
 
@@ -62,7 +62,7 @@ def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Fie
     for name, (_, dtype) in fields.items():
         found = dtype_of(item[name])
         if found != dtype:
-            mine, theirs = (str(one).removeprefix("torch.") for one in (found, dtype))
+            mine, theirs = (dtype_name(one) for one in (found, dtype))
             message = f"`{name}` is {mine} in row {row}, but {theirs} in the first row of the data set"
             return _refused(message, "use one type for all values of a field")
     return None
@@ -94,7 +94,7 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
         if shape != expected:
             message = f"`{name}` is {shape} in row {row}, but {expected} in row {first_row}"
             return _refused(message, "the rows of a batch require the same shape: crop or pad them")
-        mine, theirs = (str(dtype_of(one)).removeprefix("torch.") for one in (item[name], value))
+        mine, theirs = (dtype_name(dtype_of(one)) for one in (item[name], value))
         if mine != theirs:
             message = f"`{name}` is {mine} in row {row}, but {theirs} in row {first_row}"
             return _refused(message, "use one type for all values of a field")

@@ -34,7 +34,7 @@ from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
 from flowconf.train.data.augmentation import as_trained, with_views
 from flowconf.train.data.cache import Cache
-from flowconf.train.data.collate import Field
+from flowconf.train.data.collate import Field, typed_shape
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.recipe import recipe_of
@@ -129,7 +129,7 @@ def check_fields(
             message, advice = f"the set `{path[-1]}` has no field `{name}`", suggest(name, mine, "fields")
             reporter.error("FC0502", message, reporter.key(path), at=path, advice=advice)
         elif other is not None and field is not None and other != field:
-            kinds = [f"{str(dtype).removeprefix('torch.')} {list(shape)}" for shape, dtype in (other, field)]
+            kinds = [typed_shape(dtype, shape) for shape, dtype in (other, field)]
             message = f"`{name}` is {kinds[0]} in the set `{path[-1]}`, but {kinds[1]} in the training data"
             reporter.error("FC0502", message, reporter.key(path), at=path)
 
@@ -168,7 +168,7 @@ def _buckets(config: Config, train: Split) -> Buckets | None:
     reporter.stop_on_errors()
     shape, dtype = train.fields[section.mask]
     if dtype != torch.bool or len(shape) != 1:
-        kind = f"{str(dtype).removeprefix('torch.')} {list(shape)}"
+        kind = typed_shape(dtype, shape)
         message = f"a mask is true where a row has items, bool [length], and `{section.mask}` is {kind}"
         advice = "name the mask of a padded field, such as `NAME_present`"
         reporter.error("FC0501", message, at=("data", "buckets", "mask"), advice=advice)

@@ -13,6 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from flowconf.train.data.collate import typed_shape
 from flowconf.train.seeds import seed_for
 
 
@@ -37,7 +38,7 @@ class Groups:
 def by_value(values: Tensor, name: str) -> Groups:
     """Rows grouped by the values of a field, each as likely as the others. Raises `ValueError` for other fields."""
     if values.ndim != 1 or values.is_floating_point() or values.is_complex():
-        kind = f"{str(values.dtype).removeprefix('torch.')} {list(values.shape[1:])}"
+        kind = typed_shape(values.dtype, values.shape[1:])
         raise ValueError(f"rows can be drawn by an integer or boolean of each row, and `{name}` is {kind}")
     _, of = torch.unique(values.cpu(), return_inverse=True)
     return Groups(of, (1.0,) * (int(of.max()) + 1))

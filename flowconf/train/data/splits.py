@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flowconf.language.sections.augmentations import copied
-from flowconf.report import Diagnostic
+from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.sampling import Buckets, Groups
@@ -190,9 +190,10 @@ def place_of_row(split: Split, row: int) -> tuple[str | None, int]:
 
 
 def shares_of(rows: int, shares: Sequence[float], seed: int) -> list[Tensor]:
-    """Random rows for each of the shares, determined by `seed`, and last the remaining rows. Raises `ValueError`."""
+    """Random rows for each of the shares, determined by `seed`, and last the remaining rows. Raises `ConfigError`."""
     if any(share < 0 for share in shares) or sum(shares) >= 1:
-        raise ValueError(f"the shares must not be negative and must sum to less than 1, got {list(shares)}")
+        message = f"the shares must not be negative and must sum to less than 1, got {list(shares)}"
+        raise ConfigError(Diagnostic("FC0501", message, path="data"))
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed_for(seed, "split")))
     counts = [round(rows * share) for share in shares]
     return list(torch.split(order, [*counts, rows - sum(counts)]))

@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, from_json, suggest, why_not
+from flowconf.report import Diagnostic, MachineError, Place, from_json, suggest
+from flowconf.train.data.reading import reading, refuse_missing, refused
 from flowconf.train.data.splits import shares_of
 
 CSV = (".csv", ".tsv")
@@ -99,8 +100,7 @@ def column_names(file: str, form: Format) -> list[str] | None:
 def read_table(file: str, columns: Sequence[str], form: Format) -> Table:
     """The given columns of a table. Raises `ConfigError`, and `MachineError` without the package for Parquet."""
     suffix = _suffix(file)
-    if not Path(file).is_file():
-        raise refused(f"there is no file `{file}`", file, "data paths are relative to the current folder")
+    refuse_missing(file)
     read = _csv if suffix in CSV else _json_lines if suffix in JSON_LINES else _of_parquet
     with _reading(file):
         found = read(file, columns, form)
@@ -121,11 +121,8 @@ def divided(
     Raises `ConfigError` for shares that leave nothing.
     """
     whole = read(train)
-    try:
-        shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
-        held, tested, rest = shares_of(len(whole), shares, split_seed)
-    except ValueError as problem:
-        raise ConfigError(Diagnostic("FC0501", str(problem), path="data")) from None
+    shares = [part if isinstance(part, float | int) else 0.0 for part in (validation, test)]
+    held, tested, rest = shares_of(len(whole), shares, split_seed)
     found = {"train": (whole, rest)}
     for name, given, rows in (("validation", validation, held), ("test", test, tested)):
         if isinstance(given, str):
@@ -146,11 +143,6 @@ def check_columns(columns: Sequence[str], there: Sequence[str], file: str, form:
     if other is not None and _suffix(file) in CSV:
         advice = f"the file seems to be delimited by {other!r}: write `delimiter: {json.dumps(other)}`"
     raise refused(f"`{file}` has no column `{lacks}`", file, advice)
-
-
-def refused(message: str, file: str, advice: Advice | None = None, line: int = 0) -> ConfigError:
-    place = Place(file, line, 1) if line else Place(file)
-    return ConfigError(Diagnostic("FC0501", message, place, "data", advice=advice))
 
 
 def _suffix(file: str) -> str:
@@ -247,14 +239,10 @@ def _parquet() -> Any:
 def _reading(file: str) -> Iterator[None]:
     """A block that reads a file, whose exceptions become a `ConfigError`."""
     try:
-        yield
-    except UnicodeDecodeError as problem:
-        message = f"`{file}` is not valid UTF-8 at byte {problem.start + 1:,}"
-        raise refused(message, file, "save the file as UTF-8") from None
+        with reading(file):
+            yield
     except csv.Error as problem:
         raise refused(f"`{file}` is not a CSV file: {problem}", file) from None
-    except OSError as problem:
-        raise refused(f"cannot read `{file}`: {why_not(problem)}", file) from None
     except Exception as problem:
         if not type(problem).__module__.startswith("pyarrow"):
             raise

@@ -13,11 +13,12 @@ from torch import Tensor
 from flowconf.language.value_types import Count, Positive, Share
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, read_json, suggest
 from flowconf.train.data.declarations import Declared, provides
-from flowconf.train.data.files import Windows
+from flowconf.train.data.reading import reading, refuse_missing, refused
 from flowconf.train.data.splits import Resident, Source, Split, Splits
 from flowconf.train.data.table_fields import declare, fields_of, masks_in
-from flowconf.train.data.table_files import Format, Table, read_table, refused
+from flowconf.train.data.table_files import Format, Table, read_table
 from flowconf.train.data.table_rows import TableRows, of_file
+from flowconf.train.data.text import Windows
 
 __all__ = ["tokens"]
 
@@ -108,15 +109,11 @@ def _texts(file: str, columns: Sequence[str], column: str) -> Table:
     """The texts of a file, and the other columns that are needed."""
     if Path(file).suffix != ".txt":
         return read_table(file, columns, FORM)
-    if not Path(file).is_file():
-        raise refused(f"there is no file `{file}`", file, "data paths are relative to the current folder")
+    refuse_missing(file)
     if len(columns) > 1:
         raise refused(f"`{file}` has no columns, only lines of text", file, "save the texts as a table")
-    try:
+    with reading(file):
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as problem:
-        message = f"`{file}` is not valid UTF-8 at byte {problem.start + 1:,}"
-        raise refused(message, file, "save the file as UTF-8") from None
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not kept:
         raise refused(f"`{file}` has no lines of text", file)

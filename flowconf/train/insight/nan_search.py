@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from flowconf.graph.tracing import Trail
-from flowconf.report import NOWHERE, Diagnostic, RunError
+from flowconf.report import NOWHERE, Diagnostic, RunError, dtype_name
 from flowconf.train.insight.measures import OUTSIDE
 from flowconf.train.insight.spoiled_rows import in_step
 from flowconf.train.insight.visited_steps import Take, watched
@@ -104,7 +104,7 @@ def _kind(value: Any) -> int:
 def _ranged(tensor: Tensor) -> str:
     """The shape, dtype and value range of a tensor."""
     tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    text = f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+    text = f"{list(tensor.shape)} {dtype_name(tensor.dtype)}"
     if not tensor.is_floating_point() or not tensor.numel():
         return text
     finite = tensor[tensor.isfinite()]

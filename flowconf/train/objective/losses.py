@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowconf.language.value_types import Factor
+from flowconf.report import dtype_name
 from flowconf.train.objective.gradients import differentiates
 
 Logits: TypeAlias = Annotated[Tensor, "Logits"]
@@ -46,7 +47,7 @@ def cross_entropy(
     classes = weight if weight is None else torch.tensor(weight, dtype=logits.dtype, device=logits.device)
     if target.is_floating_point():
         if target.shape == rows.shape[:-1]:
-            raise ValueError(f"class indices must be integers, got targets of type {_kind(target)}")
+            raise ValueError(f"class indices must be integers, got targets of type {dtype_name(target.dtype)}")
         _same_shape(logits, target)
         goal = _flat(_classes_last(target, dim))
     else:
@@ -74,7 +75,7 @@ def cross_entropy(
 def nll(log_probabilities: LogProbabilities, target: Tensor, *, dim: int = 1, ignore_index: int = -100) -> Result:
     """Negative log-likelihood of class indices under log-probabilities along `dim`."""
     if target.is_floating_point():
-        raise ValueError(f"class indices must be integers, got targets of type {_kind(target)}")
+        raise ValueError(f"class indices must be integers, got targets of type {dtype_name(target.dtype)}")
     rows, target = _flat(_classes_last(log_probabilities, dim)), target.long()
     values = F.nll_loss(rows, target.reshape(-1), None, None, ignore_index, None, "none")
     return values.view(target.shape), target != ignore_index
@@ -197,10 +198,6 @@ def gradient_penalty(score: Tensor, point: Tensor, *, norm: Factor = 1.0) -> Ten
         raise ValueError("the score does not depend on the point")
     lengths: Tensor = gradient.flatten(1).norm(dim=1)
     return (lengths - norm) ** 2
-
-
-def _kind(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
 
 
 def _same_shape(predicted: Tensor, target: Tensor) -> None:
