@@ -28,10 +28,12 @@ from flowconf.train.data.declarations import provides
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Resident, Splits, place_of_row
 from flowconf.train.data.streams import Items
+from tests.other_packages import imported
 from tests.train.conftest import TINY, killed
 from tests.train.disk import Disk
 from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import assert_alike, team
+from tests.train.test_tokens import TEXTS, TOKENIZER
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator()
@@ -69,13 +71,36 @@ ARRAYS = MODEL % (
     "name: arrays, train: rows.npz, validation: 0.25",
     LABELS,
 )
+TOKENS = MODEL % (
+    "tokens: {shape: [B, 5], dtype: int64}",
+    "Embedding(9, 4) >> Flatten >> Linear(20, 2)",
+    "name: tokens, train: texts.jsonl, tokenizer: tokenizer.json, length: 5, form: padded, truncate: true,"
+    " fields: {label: {type: category}}, validation: 0.25",
+    LABELS,
+)
+MIXTURE = PETS.replace("batch_size", "mixture: {more: {folder: more}}, evaluate: {others: {folder: more}}, batch_size")
 CONFIGS = {
     "images": PETS,
     "images batch by batch": PETS.replace("folder: pets", "folder: pets, resident: false"),
     "annotated images": ANNOTATED,
     "table": TABLE,
     "arrays": ARRAYS,
+    "text": MODEL
+    % (
+        "tokens: {shape: [B, 4], dtype: int64}",
+        "Embedding(99, 9)",
+        "name: text, file: rows.csv, length: 4",
+        "cross_entropy, input: logits, target: target",
+    ),
+    "tokens": TOKENS,
+    "packed tokens": TOKENS.replace(
+        "form: padded, truncate: true, fields: {label: {type: category}}", "end: </s>"
+    ).replace("Flatten >> Linear(20, 2)", "Linear(4, 9)").replace("target: label", "target: target"),
+    "table of Parquet": TABLE.replace("rows.csv", "rows.parquet"),
+    "mixture": MIXTURE,
 }
+NEEDED = {"tokens": "tokenizers", "packed tokens": "tokenizers", "table of Parquet": "pyarrow"}
+"""The packages that some of them need."""
 
 
 @pytest.fixture
@@ -93,9 +118,24 @@ def files(folder):
         lines.append({"image": f"{row}.png", "mask": f"{row}_mask.png", "box": boxes, "kind": "ab"[row % 2]})
     folder.write("".join(json.dumps(line) + "\n" for line in lines), "rows.jsonl")
     folder.write("x,y,kind,price\n" + "1,0.1,a,3\n,0.7,b,\n5,0.3,a,2\n7,0.9,c,1\n" * 5, "rows.csv")
+    shutil.copytree("pets/a", "more/a")
+    shutil.copytree("pets/b", "more/b")
     rows = numbers.standard_normal((20, 8)).astype("float32")
     numpy.savez("rows.npz", image=rows, label=numpy.arange(20) % 2 * 300)
     return folder
+
+
+def write_with(package: str) -> None:
+    """The files that need a package. Skips the test where it is not installed."""
+    imported(package)
+    if package == "pyarrow":
+        from pyarrow import csv, parquet
+
+        parquet.write_table(csv.read_csv("rows.csv"), "rows.parquet")
+        return
+    Path("tokenizer.json").write_text(json.dumps(TOKENIZER))
+    lines = [{"text": text, "label": "cat" if "cat" in text else "dog"} for text in TEXTS]
+    Path("texts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def made(folder, text: str, *overrides: str, writes: bool = True) -> Splits:
@@ -123,22 +163,26 @@ def assert_equal_rows(mine: Splits, theirs: Splits) -> None:
         assert places[0] == places[1]
 
 
-@pytest.mark.parametrize("text", CONFIGS.values(), ids=CONFIGS)
-def test_rows_are_those_of_the_data_set_itself(files, text):
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_rows_are_those_of_the_data_set_itself(files, kind):
+    text = CONFIGS[kind]
+    if kind in NEEDED:
+        write_with(NEEDED[kind])
     plain = made(files, text, "data.cache=null")
     assert kept() == []
     assert_equal_rows(made(files, text), plain)
-    (file,) = kept()
-    before = file.stat()
+    written = kept()
+    assert len(written) == (2 if kind == "mixture" else 1)
+    before = [file.stat() for file in written]
     again = made(files, text)
     assert_equal_rows(again, plain)
     assert not again.warnings
-    assert kept() == [file]
-    assert file.stat() == before
+    assert kept() == written
+    assert [file.stat() for file in written] == before
     run = {"fitted": json.loads(json.dumps(dict(plain.fitted or {}))) or None}
     config = load(files.write(text), [])
     assert_equal_rows(make_data(replace(config, **run), CPU, writes=True), plain)
-    assert kept() == [file]
+    assert kept() == written
 
 
 def test_bytes_stay_bytes_and_are_not_read_before_they_are_needed(files):
@@ -539,6 +583,8 @@ def test_a_data_set_declares_that_its_rows_can_be_kept(files, monkeypatch, capsy
     out = capsys.readouterr().out
     assert "error[FC0501]: `cache` does not apply to `synthetic`" in out
     assert "remove it" in out
+    assert main(["check", files.write(PETS.replace("name: images, folder", "name: huggingface, path"))]) == 2
+    assert "error[FC0501]: `cache` does not apply to `huggingface`" in capsys.readouterr().out
     monkeypatch.setitem(registry.datasets.registered, "own", lambda: Splits(Noise()))
     assert main(["check", files.write(OWN)]) == 2
     assert "write `@flowconf.provides(..., cacheable=True)`" in capsys.readouterr().out
