@@ -39,6 +39,7 @@ def _size(job: Job) -> list[str]:
     how = [trainer.precision, *(["channels last"] if trainer.channels_last else []), *_compiled(trainer.compile)]
     return [
         f"data       {training.data.name}: {', '.join(rows)}",
+        *(f"cache      {line}" for line in job.cached),
         f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {length}",
         f"device     {several}{name}{threads}, {', '.join(how)}",
     ]

@@ -117,6 +117,8 @@ class Job:
     """What the data set has determined from its training rows."""
     warnings: tuple[Diagnostic, ...] = ()
     """About the data."""
+    cached: tuple[str, ...] = ()
+    """What was written to the cache of the data, in words."""
     watchers: Watchers = field(default_factory=Watchers)
     """What sees the run."""
     predictions: Predictions | None = None

@@ -79,12 +79,12 @@ def prepare(
     ever = frozen.ever_trained(training.phases)
     named = {name: parameter for name, parameter in graph.named_parameters() if parameter in ever}
     groups = groups_of(config, graph, named)
+    optimizers = _optimizers(config, groups)
     splits = make_data(config, team.device, writes=True)
     fields = dict(splits.train.fields)
     _check_against_data(config, fields, splits, inference)
     terms, metrics = _measured(config, fields, team.device)
     terms = [replace(term, reduces=term.reduces and not _may_ignore(term, config, splits.train)) for term in terms]
-    optimizers = _optimizers(config, groups)
     held_out = feeds(splits, config, team)
     feed = held_out.pop("train")
     sampler = sampler_of(config, feed, splits)
@@ -120,6 +120,7 @@ def prepare(
         reports=reports,
         fitted=splits.fitted,
         warnings=splits.warnings,
+        cached=splits.cached,
         certain=inference is not None and inference.certain,
     )
     _check_memory(job)

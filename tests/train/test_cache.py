@@ -22,7 +22,7 @@ import flowconf
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.language import registry
-from flowconf.report import ConfigError, MachineError
+from flowconf.report import ConfigError, MachineError, bytes_in_words
 from flowconf.train.data import cache, recipe
 from flowconf.train.data.declarations import provides
 from flowconf.train.data.run_data import make_data
@@ -93,9 +93,9 @@ CONFIGS = {
         "cross_entropy, input: logits, target: target",
     ),
     "tokens": TOKENS,
-    "packed tokens": TOKENS.replace(
-        "form: padded, truncate: true, fields: {label: {type: category}}", "end: </s>"
-    ).replace("Flatten >> Linear(20, 2)", "Linear(4, 9)").replace("target: label", "target: target"),
+    "packed tokens": TOKENS.replace("form: padded, truncate: true, fields: {label: {type: category}}", "end: </s>")
+    .replace("Flatten >> Linear(20, 2)", "Linear(4, 9)")
+    .replace("target: label", "target: target"),
     "table of Parquet": TABLE.replace("rows.csv", "rows.parquet"),
     "mixture": MIXTURE,
 }
@@ -371,6 +371,18 @@ def test_the_warning_is_printed(files, capsys):
     out = capsys.readouterr().out
     assert "warning[FC0501]" in out
     assert "tiny.yaml:6:" in out
+
+
+def test_the_sizes_of_files_that_accumulate_are_printed(files, capsys):
+    assert main(["train", files.write(PETS), "trainer.epochs=1"]) == 0
+    (first,) = kept()
+    assert f" kB written to {first}\n" in capsys.readouterr().out
+    Path("kept/images-notes.txt").write_text("of somebody else")
+    assert main(["train", files.write(PETS), "trainer.epochs=1", "data.split_seed=4"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("cache "))
+    assert line.endswith(f", and 1 other file of `images`: {bytes_in_words(first.stat().st_size)}")
+    assert main(["train", files.write(PETS), "trainer.epochs=1"]) == 0
+    assert "written" not in capsys.readouterr().out
 
 
 # writing

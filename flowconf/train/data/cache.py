@@ -27,7 +27,18 @@ from torch import Tensor
 from flowconf.graph.weights.files import header_of, sync_folder
 from flowconf.graph.weights.seal import data_of
 from flowconf.graph.weights.sources import as_unicode
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, dtype_name, from_json, why_not
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    MachineError,
+    Place,
+    bytes_in_words,
+    counted,
+    dtype_name,
+    from_json,
+    printable,
+    why_not,
+)
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled, typed_shape
 from flowconf.train.data.recipe import Stamp, stamp
@@ -129,6 +140,8 @@ class Cache:
     """Processes that make the rows to write."""
     warnings: list[Diagnostic] = field(default_factory=list)
     """About files that were replaced."""
+    written: list[str] = field(default_factory=list)
+    """A line for each file that was written, with its size and that of the other files of its data set."""
 
     def splits(self, recipe: Mapping[str, Any], fitted: object, make: Callable[[], Splits]) -> Splits:
         """The splits of a recipe: those of the cache, or those that `make` gives, which are written to it.
@@ -179,7 +192,18 @@ class Cache:
             with _refusing(self.folder):
                 temporary.replace(file)
                 sync_folder(self.folder)
+                self.written.append(_sizes(file))
         return _splits_in(file, recipe)
+
+
+def _sizes(file: Path) -> str:
+    """The size of a file, and of the others of its data set in the folder. Raises `OSError`."""
+    name = file.name.rpartition("-")[0]
+    own = re.compile(rf"\.?{name}-[0-9a-f]{{24}}\.safetensors(\.tmp)?")
+    others = [other for other in os.scandir(file.parent) if own.fullmatch(other.name) and other.name != file.name]
+    size = sum(other.stat(follow_symlinks=False).st_size for other in others)
+    beside = f", and {counted(len(others), 'other file')} of `{name}`: {bytes_in_words(size)}" if others else ""
+    return f"{bytes_in_words(file.stat().st_size)} written to {printable(str(file))}{beside}"
 
 
 def _text(recipe: Mapping[str, Any]) -> str:

@@ -75,6 +75,7 @@ def make_data(config: Config, device: torch.device, writes: bool = False) -> Spl
         groups=groups,
         buckets=buckets,
         warnings=warnings,
+        cached=() if cache is None else tuple(cache.written),
     )
 
 

@@ -62,6 +62,8 @@ class Splits:
     buckets: Buckets | None = None
     """The lengths of training rows, if batches are made of similar ones."""
     warnings: tuple[Diagnostic, ...] = ()
+    cached: tuple[str, ...] = ()
+    """What was written to the cache, in words."""
 
     @property
     def classes(self) -> dict[str, list[str]]:
