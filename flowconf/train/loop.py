@@ -78,6 +78,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 screen.step(step)
                 if step % logs_every == 0 or step == job.total_steps:
                     log_losses(job, run, screen, step, window)
+                    job.watchers.logged(step)
                 job.watchers.step(step)
                 better = False
                 evaluates = due(job, trainer.evaluate_every, step)

@@ -21,10 +21,11 @@ def term(function, *, predicted="logits", target="label", mask=None, **args):
     return Term("label", function, operands, mask and Operand(mask, in_batch=True), args, 1.0, False)
 
 
-def gathered(function, batches, *, dealt=False, add_up=lambda counts: counts, fitted=None, **options):
+def gathered(function, batches, *, dealt=False, add_up=lambda counts: counts, fitted=None, compiled=False, **options):
     """What an evaluation of some batches gathers: (values of the graph, fields)."""
     section = SimpleNamespace(splits=None)
-    training = SimpleNamespace(trainer=SimpleNamespace(best="val/loss"), loss={"label": section}, metrics={})
+    trainer = SimpleNamespace(best="val/loss", compile=compiled)
+    training = SimpleNamespace(trainer=trainer, loss={"label": section}, metrics={})
     found = Predictions(training, [term(function, **options)], [], ["x"], add_up, fitted)
     found.begin("val", dealt)
     for values, batch in batches:
@@ -92,14 +93,14 @@ def test_batches_that_are_held_count_as_others(room, monkeypatch):
     assert gathered(losses.cross_entropy, batches, mask="there") == held
 
 
-def test_what_a_graph_computes_may_be_overwritten_by_its_next_batch():
+def test_what_a_compiled_graph_computes_may_be_overwritten_by_its_next_batch():
     logits, batch = scores_of(0, 1), {"x": torch.rand(2, 2), "label": torch.tensor([0, 1])}
 
     def batches():
         yield {"logits": logits}, batch
         yield {"logits": logits.zero_()}, batch
 
-    (task,) = tasks_of(losses.cross_entropy, batches())
+    (task,) = tasks_of(losses.cross_entropy, batches(), compiled=True)
     assert task.confusion.counts[1] == [1, 1, 0]
 
 

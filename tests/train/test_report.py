@@ -92,14 +92,15 @@ CPU = torch.device("cpu")
 def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
     clock, logged = [0.0], []
     monkeypatch.setattr(resources.time, "perf_counter", lambda: clock[0])
-    trainer = SimpleNamespace(trainer=SimpleNamespace(log_every=2), data=SimpleNamespace(batch_size=10))
+    trainer = SimpleNamespace(data=SimpleNamespace(batch_size=10))
     job = SimpleNamespace(config=SimpleNamespace(training=trainer), length=RunLength(3, 3), total_steps=3, device=CPU)
     watcher = resources.Resources(job)
     watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
     watcher.start(0)
     for step in (1, 2, 3):
         clock[0] += 0.5
-        watcher.step(step)
+        if step > 1:
+            watcher.logged(step)
         clock[0] += 100.0  # an evaluation
         watcher.evaluated(step, {})
     assert [(step, found["rows_per_second"]) for step, found in logged] == [(2, 20.0), (3, 20.0)]
@@ -108,14 +109,14 @@ def test_evaluations_are_no_part_of_the_time_of_steps(monkeypatch):
 def test_what_steps_take_is_logged_at_most_twice_a_second(monkeypatch):
     clock, logged = [0.0], []
     monkeypatch.setattr(resources.time, "perf_counter", lambda: clock[0])
-    trainer = SimpleNamespace(trainer=SimpleNamespace(log_every=1), data=SimpleNamespace(batch_size=10))
+    trainer = SimpleNamespace(data=SimpleNamespace(batch_size=10))
     job = SimpleNamespace(config=SimpleNamespace(training=trainer), length=RunLength(8, 3), total_steps=8, device=CPU)
     watcher = resources.Resources(job)
     watcher.begin(SimpleNamespace(log_resources=lambda step, found: logged.append((step, found))), None)
     watcher.start(0)
     for step in range(1, 9):
         clock[0] += 1 / 8
-        watcher.step(step)
+        watcher.logged(step)
     assert [(step, found["rows_per_second"]) for step, found in logged] == [(4, 80.0), (8, 80.0)]
 
 

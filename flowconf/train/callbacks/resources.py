@@ -20,7 +20,6 @@ class Resources(Watcher):
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._every = job.length.steps_before(job.config.training.trainer.log_every)
         self._batch = job.config.training.data.batch_size
 
     def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
@@ -33,9 +32,8 @@ class Resources(Watcher):
     def evaluated(self, step: int, found: Mapping[str, float]) -> None:
         self._begin(step)
 
-    def step(self, step: int) -> None:
-        is_last = step == self._job.total_steps
-        if not is_last and (step % self._every or time.perf_counter() < self._due):
+    def logged(self, step: int) -> None:
+        if step < self._job.total_steps and time.perf_counter() < self._due:
             return
         found = self._meter.read(step - self._first, self._batch) | {"memory": memory_in_use()}
         self._run.log_resources(step, {name: value for name, value in found.items() if name not in NOT_LOGGED})

@@ -42,6 +42,9 @@ class Watcher:
     def step(self, step: int) -> None:
         """After a step."""
 
+    def logged(self, step: int) -> None:
+        """After the losses of the last steps are logged: every `trainer.log_every` steps, and at the last one."""
+
     def evaluated(self, step: int, found: Mapping[str, float]) -> None:
         """After an evaluation, with its values by name."""
 
@@ -90,6 +93,10 @@ class Watchers(Watcher):
     def step(self, step: int) -> None:
         for one in self._at_steps:
             one.step(step)
+
+    def logged(self, step: int) -> None:
+        for one in self.all:
+            one.logged(step)
 
     def evaluated(self, step: int, found: Mapping[str, float]) -> None:
         for one in self.all:

@@ -62,10 +62,6 @@ class Task:
         return found if mask is None or mask.ndim > target.ndim else found & (spread(mask, target) != 0)
 
 
-Batch = tuple[dict[str, Tensor], list[dict[str, Tensor]]]
-"""The inputs of a batch as `input NAME`, and what each task compares."""
-
-
 @dataclass
 class Tally:
     """What has been counted of a task in an evaluation, on the device."""
@@ -82,36 +78,37 @@ class Tally:
 class Evaluation:
     """The predictions of one evaluation: batches that are held, and the counts of those before them."""
 
-    def __init__(self, tasks: Sequence[Task], dealt: bool = False) -> None:
+    def __init__(self, tasks: Sequence[Task], inputs: Sequence[str], dealt: bool = False) -> None:
         self.dealt = dealt
-        self.tallies = [Tally() for _ in tasks]
+        self.tallies: list[Tally] = []
         self.first: dict[str, Tensor] = {}
         """The inputs of the first rows."""
-        self._tasks = tasks
-        self._held: list[Batch] = []
-        self._bytes = 0
+        self._tasks, self._inputs = tasks, inputs
+        self._held: list[tuple[Values, Values]] = []
+        self._room = 0
 
-    def add(self, batch: Batch) -> None:
-        """Hold a copy of a batch if there is room, or count it and those that are held."""
-        inputs, compared = batch
-        self._bytes += sum(value.nbytes for part in (inputs, *compared) for value in part.values())
-        if self._bytes <= MOST_HELD:  # the memory of what a compiled graph computes is used again by the next batch
-            self._held.append((inputs, [{**part, "predicted": part["predicted"].clone()} for part in compared]))
-        else:
+    def add(self, values: Values, batch: Values) -> None:
+        """Hold a batch, or count it and those that are held if there is no room for as many."""
+        if not self._held:
+            self._room = MOST_HELD // (1 + sum(value.nbytes for part in (values, batch) for value in part.values()))
+        self._held.append((values, batch))
+        if len(self._held) > self._room:
             self.count()
-            self._count(batch)
 
+    @torch.no_grad()
     def count(self) -> None:
         """Count what is held."""
-        for batch in self._held:
-            self._count(batch)
-        self._held, self._bytes = [], 0
+        self.tallies = self.tallies or [Tally() for _ in self._tasks]
+        for values, batch in self._held:
+            self._count(values, batch)
+        self._held = []
 
-    def _count(self, batch: Batch) -> None:
-        inputs, compared = batch
+    def _count(self, values: Values, batch: Values) -> None:
+        inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
         if not self.first:
             self.first = _rows(slice(ROWS), inputs)
-        for task, tally, part in zip(self._tasks, self.tallies, compared, strict=True):
+        for task, tally in zip(self._tasks, self.tallies, strict=True):
+            part = task.read(values, batch)
             predicted, target = part["predicted"], part["target"]
             if _are_scores(predicted, target, task.dim):
                 scores = predicted.movedim(task.dim, -1)
@@ -134,22 +131,25 @@ class Predictions:
         fitted: Mapping[str, Any] | None = None,
     ) -> None:
         self._inputs, self._add_up = inputs, add_up
+        self._copies = training.trainer.compile is not False
         self._split = "val" if training.trainer.best == LATEST else training.trainer.best.split("/")[0]
         self._tasks = list(_tasks(training, terms, metrics, fitted or {}, self._split))
-        self._latest = Evaluation(self._tasks)
+        self._latest = Evaluation(self._tasks, inputs)
         self._kept: tuple[int, Evaluation] | None = None
 
     def begin(self, split: str, dealt: bool) -> None:
         """Begin the evaluation of a split; `dealt`: this process gets a part of its batches."""
         if split == self._split:
-            self._latest = Evaluation(self._tasks, dealt)
+            self._latest = Evaluation(self._tasks, self._inputs, dealt)
 
-    @torch.no_grad()
     def add(self, split: str, values: Values, batch: Values) -> None:
         """Add a batch of an evaluation."""
         if split == self._split and self._tasks:
-            inputs = {f"input {name}": batch[name] for name in self._inputs if name in batch}
-            self._latest.add((inputs, [task.read(values, batch) for task in self._tasks]))
+            if self._copies:  # the memory of what a compiled graph computes is used again by the next batch
+                values = {name: value.clone() for name, value in values.items()}
+            if torch.is_grad_enabled():
+                values = {name: value.detach() for name, value in values.items()}
+            self._latest.add(values, batch)
 
     @torch.no_grad()
     def keep(self, step: int) -> None:

@@ -25,7 +25,7 @@ from flowconf.train.runs.report_data import origins_of, report_data, written_pla
 REPORT = "report.html"
 SHARE = 0.0025
 """The share of a run's time that its reports may take, apart from the last one."""
-FIRST = 0.01
+FIRST = 0.02
 """The seconds that the first report is expected to take."""
 
 
