@@ -186,9 +186,6 @@ def with_inner(
     seen: dict[str, Values] = {}
     with watched(module, paths, seen, ends=False):
         output = module(*args, **kwargs)
-    for path in paths:
-        if path not in seen:
-            refuse(f"`{path}` did not run, so it has no value")
     return output, seen
 
 
@@ -197,9 +194,6 @@ def only_inner(module: nn.Module, paths: Sequence[str], *args: Values, **kwargs:
     seen: dict[str, Values] = {}
     with suppress(Reached), watched(module, paths, seen, ends=True):
         module(*args, **kwargs)
-    for path in paths:
-        if path not in seen:
-            refuse(f"`{path}` did not run, so it has no value")
     return seen
 
 
@@ -223,6 +217,9 @@ def watched(module: nn.Module, paths: Sequence[str], seen: dict[str, Values], en
     finally:
         for hook in hooks:
             hook.remove()
+    for path in paths:
+        if path not in seen:
+            refuse(f"`{path}` did not run, so it has no value")
 
 
 def halts(value: Tensor) -> bool:

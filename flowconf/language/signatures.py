@@ -102,11 +102,11 @@ ANYTHING = Signature((Parameter("args", "*", False), Parameter("kwargs", "**", F
 @lru_cache(maxsize=512)
 def read_class(module: str, name: str) -> ClassSource:
     """The signatures of the constructor and forward of `module.name`, including inherited ones."""
-    node = _definitions(module).get(name)
+    node = definition(module, name)
     if isinstance(node, ast.FunctionDef):
         made = node.returns.id if isinstance(node.returns, ast.Name) else ""
         return source_of_factory(_signature(node.args, skip_self=False), _method(module, made, "forward"))
-    methods = {item.name: item for item in getattr(node, "body", ()) if isinstance(item, ast.FunctionDef)}
+    methods = _methods(node)
     returned = methods["forward"].returns if "forward" in methods else None
     returns = "" if returned is None else ast.unparse(returned)
     gives = _fields_given(module, returned)
@@ -115,7 +115,7 @@ def read_class(module: str, name: str) -> ClassSource:
 
 def _fields_given(module: str, returned: ast.expr | None) -> tuple[str, ...] | None:
     """The fields of the NamedTuple that is the return annotation of `forward`, if its module defines it."""
-    given = _definitions(module).get(returned.id) if isinstance(returned, ast.Name) else None
+    given = definition(module, returned.id) if isinstance(returned, ast.Name) else None
     if not isinstance(given, ast.ClassDef) or "NamedTuple" not in map(ast.unparse, given.bases):
         return None
     return tuple(ast.unparse(item.target) for item in given.body if isinstance(item, ast.AnnAssign))
@@ -124,7 +124,7 @@ def _fields_given(module: str, returned: ast.expr | None) -> tuple[str, ...] | N
 @lru_cache(maxsize=512)
 def read_function(module: str, name: str) -> Signature:
     """The signature of the function `module.name`."""
-    node = _definitions(module).get(name)
+    node = definition(module, name)
     if isinstance(node, ast.FunctionDef):
         return _signature(node.args, skip_self=False)
     if isinstance(node, ast.ClassDef):
@@ -135,12 +135,12 @@ def read_function(module: str, name: str) -> Signature:
 @lru_cache(maxsize=64)
 def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> Signature:
     """The signature of the `__new__` or `__init__` of a class; its `**` accepts the names in `further`."""
-    node = _definitions(module).get(name)
+    node = definition(module, name)
     source = imported_names(module).get(name)
     if node is None and source is not None and source != module:
         return read_constructor(source, name, further)
-    functions = {item.name: item for item in getattr(node, "body", ()) if isinstance(item, ast.FunctionDef)}
-    own = functions.get("__new__") or functions.get("__init__")
+    methods = _methods(node)
+    own = methods.get("__new__") or methods.get("__init__")
     if own is None:
         return ANYTHING
     found = _signature(own.args)
@@ -150,7 +150,7 @@ def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> S
 
 def read_docstring(module: str, name: str) -> str:
     """The docstring of the class or function `module.name`, if it is a string literal, or empty."""
-    node = _definitions(module).get(name)
+    node = definition(module, name)
     written = ast.get_docstring(node) if node is not None else None
     for item in getattr(node, "body", ()):
         if written is None and isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == "__doc__":
@@ -186,7 +186,7 @@ def has_source(module: str) -> bool:
 
 def place(module: str, name: str) -> Place:
     """Where a module defines a name, or the file if that was not found."""
-    node, file = _definitions(module).get(name), str(_file(module))
+    node, file = definition(module, name), str(_file(module))
     if node is None:
         return Place(file)
     keyword = "class " if isinstance(node, ast.ClassDef) else "def "
@@ -256,7 +256,7 @@ def _imports(module: str) -> list[ast.ImportFrom]:
 def class_constant(module: str, name: str, attribute: str) -> object:
     """The constant that a class, or the first of its bases that has one, assigns to an attribute; None without one."""
     found = defined_in(module, name)
-    node = _definitions(found[0]).get(found[1]) if found is not None else None
+    node = definition(*found) if found is not None else None
     if found is None or not isinstance(node, ast.ClassDef):
         return None
     for item in node.body:
@@ -271,7 +271,7 @@ def class_constant(module: str, name: str, attribute: str) -> object:
 
 def decorators(module: str, name: str) -> list[ast.Call]:
     """The calls that decorate the function `module.name`."""
-    node = _definitions(module).get(name)
+    node = definition(module, name)
     return [decorator for decorator in node.decorator_list if isinstance(decorator, ast.Call)] if node else []
 
 
@@ -379,7 +379,7 @@ def _absolute(module: str, node: ast.ImportFrom) -> str:
 
 
 def _method(module: str, name: str, method: str, depth: int = 0) -> Signature:
-    node = _definitions(module).get(name)
+    node = definition(module, name)
     if not isinstance(node, ast.ClassDef):
         source = imported_names(module).get(name)
         return _method(source, name, method, depth + 1) if source and depth < 8 else ANYTHING
@@ -395,6 +395,10 @@ def _method(module: str, name: str, method: str, depth: int = 0) -> Signature:
                 return signature
     inherits_nothing = method == "__init__" and not own
     return Signature(()) if inherits_nothing else ANYTHING
+
+
+def _methods(node: ast.stmt | None) -> dict[str, ast.FunctionDef]:
+    return {item.name: item for item in getattr(node, "body", ()) if isinstance(item, ast.FunctionDef)}
 
 
 def _signature(args: ast.arguments, skip_self: bool = True) -> Signature:

@@ -373,51 +373,49 @@ class _Report:
         return False
 
     def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
-        got = self._at(where)
+        got, place = self._at(where), self._value(where)
         field = _fields_at(model, self.data, where[:-1]).get(str(where[-1])) if where else None
         in_words = InWords.of(field)
         if isinstance(got, str) and in_words is not None:
             problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
-        wanted = list(dict.fromkeys(_expected(problem) for problem in problems))
-        if any(problem["type"] in KINDS for problem in problems) and in_words is not None:
-            wanted = [in_words]
+        wanted = _wanted(problems, in_words)
         subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
-        if WORDS[float] in wanted:
-            wanted = [kind for kind in wanted if kind != WORDS[int]]
-        if wanted == [WORDS[int], WORDS[str]]:
-            wanted = [f"{WORDS[int]} or an expression of parameters"]
-        if got is None and where and self._value(where) == self._key(where):
-            message = f"{subject} must be {' or '.join(wanted)}, but has no value"
-        elif problems[0]["type"] == "too_short":
+        if problems[0]["type"] == "too_short":
             message = f"{subject} {wanted[0]}"
+            if removals := self.reporter.origins.removals((*self.base, *where)):
+                message, place = f"{message}; null removes the last one here", removals[-1]
+        elif got is None and where and place == self._key(where):
+            message = f"{subject} must be {' or '.join(wanted)}, but has no value"
         else:
             message = f"{subject} must be {' or '.join(wanted)}, got {shown(self._written(where))}"
-        meant = _meant(got, {problem["type"] for problem in problems}, _takes_null(field), _literals(problems))
-        place = self._value(where)
-        if (
-            removals := self.reporter.origins.removals((*self.base, *where))
-            if problems[0]["type"] == "too_short"
-            else ()
-        ):
-            message, place = f"{message}; null removes the last one here", removals[-1]
-        hint: Advice | None = Suggestion(meant, instead_of=str(got)) if meant else None
-        if got is None and place.word is not None:
-            hint = f"write `~{place.word.partition('=')[0].lstrip('+~')}` to remove it"
-        read = self.reporter.origins.root.at((*self.base, *where))
+        advice = self._advice_on(model, where, problems, _takes_null(field))
+        self._error("FC0123", message, place, where, advice=advice)
+
+    def _advice_on(
+        self, model: type[BaseModel], where: Path, problems: list[Problem], takes_null: bool
+    ) -> Advice | None:
+        """What to write instead of a wrong value."""
+        at, got, kinds = (*self.base, *where), self._at(where), {problem["type"] for problem in problems}
+        in_model = not self.is_config or "model" in where
+        if where and not in_model and (pair := sections.pair(where, got, [str(where[-1])], self.reporter)):
+            return pair
+        read = self.reporter.origins.root.at(at)
         if read is not None and read.reference is not None:
             decoded = f"${{oc.decode:{read.reference}}}"
-            hint = Suggestion(decoded, instead_of=read.reference, others=(f"'{decoded}'",))
-        if self.is_config and where and "model" not in where:
-            hint = sections.pair(where, got, [str(where[-1])], self.reporter) or hint
-        if hint is None:
-            hint = sections.example((*self.base, *where))
-            if got is None and self.reporter.origins.history((*self.base, *where)):
-                hint = f"write `~{self.reporter.dotted(where)}` on the command line to remove it"
-        if hint is None and problems[0]["type"] == "less_than_equal" and where[-1] not in Point.model_fields:
-            hint = f"write {PARTS}" if Point in _models_at(model, self.data, where) else None
-        if hint is None and (not self.is_config or "model" in where):
-            hint = hints.for_wrong_value((*self.base, *where), got, {problem["type"] for problem in problems})
-        self._error("FC0123", message, place, where, advice=hint)
+            return Suggestion(decoded, instead_of=read.reference, others=(f"'{decoded}'",))
+        word = self._value(where).word
+        if got is None and word is not None:
+            return f"write `~{word.partition('=')[0].lstrip('+~')}` to remove it"
+        if meant := _meant(got, kinds, takes_null, _literals(problems)):
+            return Suggestion(meant, instead_of=str(got))
+        if got is None and self.reporter.origins.history(at):
+            return f"write `~{self.reporter.dotted(where)}` on the command line to remove it"
+        if example := sections.example(at):
+            return example
+        is_too_large = problems[0]["type"] == "less_than_equal" and where[-1] not in Point.model_fields
+        if is_too_large and Point in _models_at(model, self.data, where):
+            return f"write {PARTS}"
+        return hints.for_wrong_value(at, got, kinds) if in_model else None
 
     def _written(self, where: Path) -> object:
         """The value at a path; of a value from the environment, its reference."""
@@ -458,6 +456,16 @@ def described(model: type[BaseModel], where: Path) -> str:
 
 def _takes_null(field: FieldInfo | None) -> bool:
     return field is not None and type(None) in getattr(field.annotation, "__args__", ())
+
+
+def _wanted(problems: Sequence[Problem], in_words: str | None) -> list[str]:
+    """What a value must be instead, without duplicates."""
+    wanted = list(dict.fromkeys(map(_expected, problems)))
+    if in_words is not None and any(problem["type"] in KINDS for problem in problems):
+        wanted = [in_words]
+    if WORDS[float] in wanted:
+        wanted = [kind for kind in wanted if kind != WORDS[int]]
+    return [f"{WORDS[int]} or an expression of parameters"] if wanted == [WORDS[int], WORDS[str]] else wanted
 
 
 def _expected(problem: Problem) -> str:

@@ -109,33 +109,13 @@ class _Resolver(Reading):
         title = f"`{mount.name if mount else model.label or label}`" if path or model.label else "this graph"
         draft = Draft(path, title, scope, around, inputs, Value(inputs[0].name))
         claim_names(model, draft, self.reporter)
-        before = len(self.reporter.errors)
-        order = ordered({n: s for n, s in model.flow.items() if s is not None}, path, self.reporter)
-        if not order:
-            self.reporter.error("FC0123", "the flow has no steps", self.reporter.key((*path, "flow")), at=path)
-        if len(self.reporter.errors) > before:  # the order of the steps is unknown
-            draft.failed |= draft.members.keys()
-        for name in order:
-            before = len(self.reporter.errors)
-            try:
-                self._step(name, model.flow[name], draft)
-            except Unresolved:
-                if len(self.reporter.errors) == before:
-                    self.reporter.unchecked.append(dotted((*path, "flow", name)))
-                draft.failed |= all_names(name, model.flow[name], (*path, "flow", name))
-                draft.stream = Value(name)
+        self._steps(model, draft)
         outputs = self._outputs(model, draft)
         self._meet_awaited(draft)
         ties.resolve(draft, self.reporter)
         follows.resolve(draft, self.reporter)
         adapters.resolve(draft, self.reporter)
-        asked = self.asked if not path[1:] else ()
-        unused.check_params(own, draft, self.unused)
-        within = dotted(path[:-1] if mount else path)
-        self.reporter.defines("the parameter", unused.left(own, draft, self.reporter), within)
-        self.reporter.defines("the step or input", unused.unread(draft, outputs, asked), within)
-        if not unused.has_removed(path, self.reporter):
-            unused.check_inputs(draft, outputs, asked, self.unused)
+        self._note_unused(own, draft, outputs)
         plan = GraphPlan(
             label=label,
             params=tuple(params.items()),
@@ -155,7 +135,34 @@ class _Resolver(Reading):
         )
         return plan, draft
 
+    def _note_unused(self, params: Params, draft: Draft, outputs: Collection[tuple[str, Value]]) -> None:
+        path, asked = draft.path, self.asked if not draft.path[1:] else ()
+        within = dotted(path[:-1] if path in self.reporter.origins.mounts else path)
+        self.reporter.defines("the parameter", unused.left(params, draft, self.reporter), within)
+        self.reporter.defines("the step or input", unused.unread(draft, outputs, asked), within)
+        unused.check_params(params, draft, self.unused)
+        if not unused.has_removed(path, self.reporter):
+            unused.check_inputs(draft, outputs, asked, self.unused)
+
     # steps
+
+    def _steps(self, model: schema.GraphDocument, draft: Draft) -> None:
+        before = len(self.reporter.errors)
+        at: Path = (*draft.path, "flow")
+        order = ordered({n: s for n, s in model.flow.items() if s is not None}, draft.path, self.reporter)
+        if not order:
+            self.reporter.error("FC0123", "the flow has no steps", self.reporter.key(at), at=draft.path)
+        if len(self.reporter.errors) > before:  # the order of the steps is unknown
+            draft.failed |= draft.members.keys()
+        for name in order:
+            before = len(self.reporter.errors)
+            try:
+                self._step(name, model.flow[name], draft)
+            except Unresolved:
+                if len(self.reporter.errors) == before:
+                    self.reporter.unchecked.append(dotted((*at, name)))
+                draft.failed |= all_names(name, model.flow[name], (*at, name))
+                draft.stream = Value(name)
 
     def _step(self, name: str, model: schema.Modifiers | str | object, draft: Draft) -> None:
         at: Path = (*draft.path, "flow", name)
