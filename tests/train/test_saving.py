@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
 from flowconf.graph.weights.files import NAMES, save_tensors, snapshot
-from flowconf.graph.weights.seal import data_of
-from flowconf.report import RunError
+from flowconf.graph.weights.reading import check_whole
+from flowconf.graph.weights.seal import data_of, digest_of
+from flowconf.graph.weights.sources import BEST
+from flowconf.report import Place, RunError
 from flowconf.train import loop
 from flowconf.train.loop import all_finite
 from flowconf.train.runs import best, lock
@@ -191,6 +193,20 @@ def test_a_copy_is_gone_once_it_is_written(folder, monkeypatch):
     folder.train(text=TEXT)
     assert len(alive) > 3
     assert set(alive) == {0}
+
+
+def test_the_digest_of_a_tensor_is_computed_once_for_all_files_that_have_it(folder, monkeypatch):
+    computed = []
+
+    def watched(tensor, data):
+        computed.append(tensor)
+        return digest_of(tensor, data)
+
+    monkeypatch.setattr(files, "digest_of", watched)
+    run = folder.train(text=TEXT).folder
+    assert len({id(tensor) for tensor in computed}) == len(computed)
+    for name in (BEST, LAST):
+        check_whole(run / "checkpoints" / name, Place(name))
 
 
 AVERAGED = """

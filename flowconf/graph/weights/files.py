@@ -70,13 +70,18 @@ def snapshot(tensors: Mapping[str, Tensor], *, kept: bool = True) -> dict[str, T
     return copies
 
 
-def save_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def save_tensors(
+    file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], known: dict[Tensor, str] | None = None
+) -> None:
     """Write tensors and metadata to a safetensors file, atomically, with their digests.
 
-    Raises `OSError`, and `RunError` for a type that the format does not have.
+    `known` has the digests of tensors that other files have, and receives the others. Raises `OSError`, and `RunError`
+    for a type that the format does not have.
     """
     data = {name: data_of(tensor) for name, tensor in tensors.items()}
-    digests = {name: digest_of(tensor, data[name]) for name, tensor in tensors.items()}
+    known = {} if known is None else known
+    known.update((one, digest_of(one, data[name])) for name, one in tensors.items() if one not in known)
+    digests = {name: known[tensor] for name, tensor in tensors.items()}
     write_atomically(file, *_serialized(file, tensors, data, sealed(digests, metadata)))
 
 

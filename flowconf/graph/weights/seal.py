@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -42,7 +43,12 @@ def digest_of(tensor: Tensor, data: memoryview) -> str:
 
 def data_of(tensor: Tensor) -> memoryview:
     """The bytes of a tensor, in memory that it shares if it is contiguous and on the CPU."""
-    numbers: Any = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    own = tensor.detach().cpu().contiguous()
+    numbers: Any
+    try:
+        numbers = own.numpy().reshape(-1).view(numpy.uint8)  # a quarter of the time of torch's views
+    except TypeError:  # a type that NumPy does not have, such as bfloat16
+        numbers = own.reshape(-1).view(torch.uint8).numpy()
     return memoryview(numbers)
 
 

@@ -14,7 +14,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class Snapshot:
     step: int
     tensors: Mapping[str, Tensor]
     texts: Mapping[str, str]
+    digests: dict[Tensor, str] = field(default_factory=dict)
+    """Those that are known, because a file has them."""
 
     def weights(self) -> Snapshot:
         """The weights alone, or their averages if there are any: those that are evaluated."""
@@ -55,7 +57,7 @@ class Snapshot:
             for name, tensor in self.tensors.items()
             if not name.startswith(MARK)
         }
-        return Snapshot(self.step, tensors, {key: text for key, text in self.texts.items() if key != "state"})
+        return replace(self, tensors=tensors, texts={key: text for key, text in self.texts.items() if key != "state"})
 
     def with_texts(self, texts: Mapping[str, str]) -> Snapshot:
         """The same with further texts."""
@@ -64,7 +66,7 @@ class Snapshot:
     def write(self, file: Path) -> None:
         """Replace a checkpoint. Raises `RunError`; the earlier checkpoint is then unchanged."""
         try:
-            save_tensors(file, self.tensors, self.texts)
+            save_tensors(file, self.tensors, self.texts, self.digests)
         except OSError as problem:
             raise not_saved(file, self.step, problem) from problem
 
