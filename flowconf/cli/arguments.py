@@ -42,6 +42,7 @@ LastOption = Annotated[bool, typer.Option("--last", help="Use the last weights i
 StepOption = Annotated[
     int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
 ]
+AtOption = Annotated[str, typer.Option("--at", metavar="PATH", help="Only what is at this path.")]
 MergeOption = Annotated[bool, typer.Option("--merge", help="Merge adapters into the weights that they change.")]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import (
+    AtOption,
     Described,
     MergeOption,
     Overrides,
@@ -21,12 +22,13 @@ def eject(
     file: Described,
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The Python file to write.")] = Path("model.py"),
+    at: AtOption = "",
     weights: Annotated[
         str | None,
         typer.Option(
             "--weights",
-            help="A weights file, checkpoint folder or run, whose weights are written next to the Python file; "
-            "of a run as FILE, its best weights.",
+            help="A weights file, checkpoint folder or run with the weights of the whole graph, which are written next "
+            "to the Python file; of a run as FILE, its best weights.",
         ),
     ] = None,
     merge: MergeOption = False,
@@ -47,5 +49,5 @@ def eject(
         from flowconf.graph.exchange.merging import merged
 
         graph = merged(graph)
-    beside = write(graph, output, weights is not None)
+    beside = write(graph.subgraph(at), output, weights is not None)
     print(f"wrote {output}" + (f" and {beside}" if beside is not None else " (without weights; use --weights)"))

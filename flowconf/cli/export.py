@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import (
+    AtOption,
     Described,
     MergeOption,
     Overrides,
@@ -23,7 +24,7 @@ def export(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .pt2 (torch.export) or .onnx file to write.")
     ] = Path("model.pt2"),
-    at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only the graph at this path.")] = "",
+    at: AtOption = "",
     weights: Annotated[
         str | None,
         typer.Option(

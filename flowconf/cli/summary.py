@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
+from flowconf.cli.arguments import AtOption, Described, Overrides, TrustOption, config_of, trust_project_of
 from flowconf.report import shortened
 from flowconf.report.columns import aligned
 
@@ -27,6 +27,7 @@ def summary(
     memory: Annotated[
         bool, typer.Option("--memory", help="Print what a training step of a config needs, and what is kept by path.")
     ] = False,
+    at: AtOption = "",
     trust: TrustOption = False,
 ) -> None:
     """Print the tree of a graph: shapes, parameters, frozen parts, checkpoints."""
@@ -38,7 +39,8 @@ def summary(
     if memory and walk.config is None:
         raise typer.BadParameter("requires a training config, got a graph document", param_hint="'--memory'")
     graph = build_graph(walk.resolved, walk.inference)
-    sys.stdout.write(table(graph.summary()))
+    graph.module_at(at)
+    sys.stdout.write(table(graph.summary().below(at)))
     for line in [*graph.__dict__["_notes"], *(_groups(walk.config, graph) if walk.config is not None else ())]:
         print(line)
     if memory and walk.config is not None:
@@ -49,14 +51,17 @@ def summary(
 
 
 def _groups(config: Config, graph: Graph) -> Iterator[str]:
-    """What each selector of the optimizer's groups takes."""
-    from flowconf.train.optim.groups import by_selector, groups_of, taken
+    """What each selector of the optimizer's groups takes, and its learning rates."""
+    from flowconf.train.optim.groups import by_selector, groups_of, optimizers_of, rate_in_words, taken
 
     section = config.training.optimizer
-    if section.groups:
+    if section.groups or section.layer_decay is not None:
         named = {name: parameter for name, parameter in graph.named_parameters() if parameter.requires_grad}
-        for members in by_selector(groups_of(config, graph, named), section).values():
-            yield f"{members[0].section.name or section.name}: {taken(members)}"
+        groups = groups_of(config, graph, named)
+        settings = [group for optimizer in optimizers_of(section, groups) for group in optimizer.param_groups]
+        for members in by_selector(groups, section).values():
+            rates = rate_in_words(settings[groups.index(group)].get("lr", 1.0) for group in members)
+            yield f"{members[0].section.name or section.name}, {rates}: {taken(members)}"
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flowconf.cli.arguments import AtOption
 from flowconf.report import counted, shortened
 from flowconf.report.columns import aligned
 
@@ -24,7 +25,7 @@ TensorRow = tuple[str, str, str, str, str]
 
 def weights(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A weights file, a checkpoint folder, or a run folder.")],
-    at: Annotated[str, typer.Option("--at", metavar="PATH", help="Only the tensors at or below this path.")] = "",
+    at: AtOption = "",
 ) -> None:
     """List the tensors of a checkpoint by path: shapes, dtypes, sizes. Reads only the header."""
     from flowconf.graph.weights.listing import list_weights

@@ -33,6 +33,11 @@ class Row:
 class Summary(list[Row]):
     """The rows of a table, which notebooks show as one."""
 
+    def below(self, path: str) -> Summary:
+        """The rows at and below a path."""
+        found = [row for row in self if row.path == path or not path or row.path.startswith(f"{path}.")]
+        return Summary([replace(row, depth=row.depth - found[0].depth) for row in found])
+
     def _repr_html_(self) -> str:
         header = ("path", "verb", "module", "output", "parameters", "frozen")
         lines = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
@@ -20,6 +20,13 @@ class GraphTree(nn.Module):
     _program: CompiledProgram
     _plan: GraphPlan
     _shapes: Mapping[str, str]
+    _given: Mapping[str, Any]
+    """The arguments of its class, of a nested graph."""
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        graph = super().__new__(cls)
+        graph.__dict__["_given"] = given
+        return graph
 
     @property
     def plan(self) -> GraphPlan:

@@ -11,7 +11,7 @@ from flowconf.graph.sharded import held
 from flowconf.language.training import listed, schedules
 from flowconf.report import bytes_in_words, listing
 from flowconf.train.job import Job
-from flowconf.train.optim.groups import by_selector, state_bytes, taken
+from flowconf.train.optim.groups import by_selector, rate_in_words, state_bytes, taken
 
 
 def header(job: Job, verbose: bool) -> list[str]:
@@ -77,10 +77,7 @@ def optimizer_lines(job: Job) -> list[str]:
     for selector, members in by_selector(job.groups, section).items():
         settings = [job.learning_rate.groups[job.groups.index(group)] for group in members]
         how = "fused" if any(group.get("fused") for group in settings) else "not fused"
-        rates = sorted({job.learning_rate.base[job.groups.index(group)] for group in members})
-        rate = f"lr {rates[-1]:g}"
-        if len(rates) > 1:
-            rate = f"lr {rates[0]:g} to {rates[-1]:g} in {len(rates)} rates by layer_decay"
+        rate = rate_in_words(job.learning_rate.base[job.groups.index(group)] for group in members)
         names = " then ".join(one.name for one in schedules(members[0].section.schedule or schedule))
         lines[selector] = f"{members[0].section.name or section.name}, {how}, {rate}, {names} schedule"
         if section.groups:

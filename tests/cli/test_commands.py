@@ -207,6 +207,26 @@ def test_summary_shows_the_tree(capsys):
     shown = capsys.readouterr().out
     assert "[B, 8]" in shown
     assert shown.splitlines()[-1] == "154 parameters, 136 trainable, 18 frozen"
+    assert main(["summary", "graph.yaml", "--at", "head"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line][2:] == ["head", "out", "18"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_summary_shows_the_learning_rates_of_layer_decay(capsys):
+    decay = "optimizer.layer_decay={factor: 0.5, layers: [hidden, logits]}"
+    assert main(["summary", "config.yaml", "optimizer.lr=0.01", decay]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "adamw, lr 0.0025 to 0.005 in 2 rates by layer_decay: 4 parameters (1,210)"
+
+
+def test_eject_writes_the_graph_at_a_path(folder, capsys):
+    assert main(["eject", "graph.yaml", "--at", "head", "-o", "head.py"]) == 0
+    text = (folder / "head.py").read_text(encoding="utf-8")
+    assert "out = nn.Linear(8, 2)" in text
+    assert "16" not in text
+    assert main(["eject", "graph.yaml", "--at", "stem", "-o", "stem.py"]) == 2
+    assert "`stem` is a `Linear`, not a graph" in capsys.readouterr().err
+    assert not (folder / "stem.py").exists()
 
 
 def test_a_table_is_aligned_and_ends_with_the_totals():

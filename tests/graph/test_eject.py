@@ -105,3 +105,47 @@ def test_a_module_from_outside_cannot_be_ejected(tmp_path: Path) -> None:
 def test_without_weights_only_the_file_is_written(tmp_path: Path) -> None:
     assert eject(flowconf.build("configs/graph/fbrl/letter.yaml"), tmp_path / "letter.py", weights=False) is None
     assert [file.name for file in tmp_path.iterdir()] == ["letter.py"]
+
+
+NET = {
+    "params": {"width": 8},
+    "inputs": {"x": ["B", 4]},
+    "flow": {"one": "Linear(4, width) >> GELU", "two": "Linear(_, 3)"},
+}
+PAIR = {
+    "inputs": {"image": ["B", 4]},
+    "flow": {
+        "teacher": {"fork": {"graph": NET, "with": {"width": 32}}, "frozen": True},
+        "student": {"graph": NET, "with": {"width": 5}},
+        "lent": {"through": {"flow": {"wide": "Linear(3, 5)", "again": {"reuse": "student.two"}}}},
+    },
+}  # fmt: skip
+
+
+def test_a_graph_inside_of_another_one_leaves_alone(tmp_path: Path) -> None:
+    graph = flowconf.build(PAIR)
+    eject(graph.subgraph("student"), tmp_path / "student.py")
+    text = (tmp_path / "student.py").read_text()
+    assert "32" not in text
+    assert text.count("class ") == 1
+    (made,) = [one for one in vars(read_back(tmp_path / "student.py")).values() if isinstance(one, type)]
+    twin, x = made(), torch.randn(2, 4)
+    load_model(twin, tmp_path / "student.safetensors")
+    assert torch.equal(twin(x), graph.subgraph("student")(x))
+    with pytest.raises(flowconf.ConfigError, match="of the graph around it"):
+        eject(graph.subgraph("lent"), tmp_path / "lent.py")
+
+
+def test_every_graph_of_the_flagship_leaves_alone(tmp_path: Path) -> None:
+    graph = flowconf.build("configs/fbrl_word.yaml", weights=False)
+    inner = [(path, part) for path, part in graph.named_modules() if path and isinstance(part, flowconf.Graph)]
+    assert len(inner) > 2
+    for number, (path, part) in enumerate(inner):
+        if path == "letter.read":  # shares modules with `letter`
+            continue
+        file = tmp_path / f"part_{number}.py"
+        eject(part, file)
+        *_, made = [
+            one for one in vars(read_back(file)).values() if isinstance(one, type) and one.__module__ == file.stem
+        ]
+        load_model(made(), file.with_suffix(".safetensors"))

@@ -7,13 +7,17 @@ the graph bit for bit, with the same `state_dict` names.
 
 from __future__ import annotations
 
+import ast
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
 from flowconf.graph.graph import Graph
 from flowconf.graph.source.addresses import address, reached
 from flowconf.graph.source.demand import without_copies
-from flowconf.graph.source.emit import lent_modules
+from flowconf.graph.source.emit import Program, lent_modules
+from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.graph.weights.files import write_atomically
 from flowconf.language.changing import first_value
@@ -39,7 +43,7 @@ def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
 
 def ejected(graph: Graph, weights: str | None = None) -> str:
     """The text of the file; `weights` names the file that its last lines load."""
-    program = graph._program.program
+    program = _program_alone(graph)
     if program.objects:
         message = f"`{graph.plan.label}` has a module from outside its document, whose source is not available"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
@@ -58,6 +62,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
             sources.whole.add(line.removeprefix("import "))
     name = program.classes[-1].name
     classes = [part.text for part in program.classes]
+    classes[-1] = _with_defaults(classes[-1], graph._given)
     frozen = _frozen_lines(graph.plan)
     if frozen:
         classes[-1] = (
@@ -86,6 +91,49 @@ def _copied(sources: CopiedSources, home: str, names: list[str]) -> list[str]:
             sources.imported.setdefault(home, set()).add(name)
             reasons.append(f"`{name}` is imported, because {problem}")
     return reasons
+
+
+def _program_alone(graph: Graph) -> Program:
+    """The program of a graph, without the classes and imports that only the graphs around it need.
+
+    Raises `ConfigError` for a graph that uses modules of those.
+    """
+    program, name = graph._program.program, type(graph).__name__
+    if program.classes[-1].name == name:
+        return program
+    if graph.plan.shares:
+        message = f"`{graph.plan.label}` uses `{graph.plan.shares[0]}` of the graph around it"
+        raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="eject that graph as a whole"))
+    needed, children = {name}, {part.name: dict(part.children).values() for part in program.classes}
+    for part in reversed(program.classes):
+        needed |= set(children[part.name]) if part.name in needed else set()
+    classes = tuple(part for part in program.classes if part.name in needed)
+    used = {word for part in classes for word in re.findall(r"\w+", part.text)}
+    objects = {key: value for key, value in program.objects.items() if key in used}
+    return Program(tuple(_import_of(line, used) for line in program.header), classes, objects)
+
+
+def _with_defaults(text: str, given: Mapping[str, object]) -> str:
+    """A class whose arguments have the given values, unless others are given."""
+    if not given:
+        return text
+    (whole,) = ast.parse(text).body
+    assert isinstance(whole, ast.ClassDef)
+    init = next(part for part in whole.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
+    names, lines = [argument.arg for argument in init.args.args[1:]], text.split("\n")
+    defaults = dict(zip(reversed(names), map(ast.unparse, reversed(init.args.defaults)), strict=False))
+    values = [f"{name}={repr(given[name]) if name in given else defaults[name]}" for name in names]
+    lines[init.lineno - 1 : init.body[0].lineno - 1] = broken(f"    def __init__({', '.join(['self', *values])}):")
+    return "\n".join(lines)
+
+
+def _import_of(line: str, used: Collection[str]) -> str:
+    """An import of the names in it that are used; empty without any."""
+    home, _, names = line.partition(" import ")
+    if not names:
+        return line if line.removeprefix("import ").partition(".")[0] in used else ""
+    kept = [name for name in names.split(", ") if name.rpartition(" as ")[2] in used]
+    return f"{home} import {', '.join(kept)}" if kept else ""
 
 
 def _main(name: str, weights: str | None) -> str:

@@ -144,6 +144,13 @@ def taken(groups: Sequence[Group]) -> str:
     return f"{len(parameters):,} parameter{'s' * (len(parameters) > 1)} ({numbers:,}){whose}"
 
 
+def rate_in_words(rates: Iterable[float]) -> str:
+    """The learning rate of the parameters of a selector, or the range that layer decay gives."""
+    found = sorted(set(rates))
+    several = f" to {found[-1]:g} in {len(found)} rates by layer_decay" if len(found) > 1 else ""
+    return f"lr {found[0]:g}{several}"
+
+
 def optimizers_of(section: OptimizerSection, groups: Sequence[Group]) -> list[optim.Optimizer]:
     """The optimizers of a config for groups in the order of `parameter_groups`; each has some of them.
 
