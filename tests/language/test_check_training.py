@@ -12,7 +12,7 @@ from flowconf.language import registry
 from flowconf.language.config import compose
 from flowconf.language.points import RunLength
 from flowconf.language.sections.directions import direction_of_best, with_mode
-from flowconf.language.sections.vain import check_length
+from flowconf.language.sections.ineffective import check_length
 from flowconf.language.training import schedules
 from flowconf.report import ConfigError, Reporter, Suggestion
 from flowconf.train.data.splits import Resident, Splits

@@ -25,13 +25,13 @@ from flowconf.language.sections import (
     callbacks,
     data_sets,
     directions,
+    ineffective,
     phases,
     rates,
     selections,
     sweeps,
     torch_metrics,
     turns,
-    vain,
 )
 from flowconf.language.sections.phases import check_value
 from flowconf.language.signatures import Signature
@@ -77,7 +77,7 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
     check_names(training, plan, fields, reporter)
     selections.check(training, plan, reporter)
     _check_devices(training, reporter)
-    vain.check(training, reporter)
+    ineffective.check(training, reporter)
     phases.check(training, reporter)
     rates.check(training, reporter)
     turns.check(training, reporter)

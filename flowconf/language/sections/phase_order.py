@@ -1,4 +1,4 @@
-"""The beginnings and ends of phases, as far as known from the config: phases that never run, and `until`s in vain."""
+"""The beginnings and ends of phases, as far as known from the config: phases that never run, and useless `until`s."""
 
 from __future__ import annotations
 

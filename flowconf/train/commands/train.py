@@ -17,7 +17,7 @@ from flowconf.draw.secrets import with_references
 from flowconf.graph.facts import facts_of_graph
 from flowconf.graph.weights.sources import find_run_folder, known_record, record
 from flowconf.language.config import Config
-from flowconf.language.sections.vain import check_length
+from flowconf.language.sections.ineffective import check_length
 from flowconf.report import (
     Diagnostic,
     FlowconfError,

@@ -70,7 +70,7 @@ def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
 
 
 def check_length(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
-    """Report settings in vain once the length of the run is known."""
+    """Report settings without effect once the length of the run is known."""
     _check_warmup(training, length, reporter)
     _check_override(training.trainer, length, reporter)
 
