@@ -62,8 +62,8 @@ EDGES = {
 CAPTION = {"labelloc": "t", "labeljust": "l", "fontcolor": GREY}
 QUICK = {"nslimit": "2", "nslimit1": "2"}
 """How Graphviz arranges many members within seconds: it tries fewer places."""
-COLUMN = 700
-"""The height of a column, in points, from which on a graph is drawn in several."""
+COLUMN, CHAIN = 700, 300
+"""The height of a column, in points, by which the number of columns is chosen, and that of a chain, which is narrow."""
 
 
 def dot(
@@ -282,12 +282,9 @@ class _Drawing:
 
         A long graph is cut where no edge but the stream crosses, if possible.
         """
-        steps = [member for member in level.members if member.kind != "output"]
+        steps, tops, crossing = _steps(level), self.tops(level), _crossing(level)
         number = {member.id: index for index, member in enumerate(steps)}
-        tops = self.tops(level)
-        edges = [edge for edge in level.edges if edge.target in number and edge.source in number]
-        crossing = _crossing([(number[edge.source], number[edge.target]) for edge in edges])
-        count = _count(tops[-1])
+        count = _count(tops[-1], crossing)
         height = tops[-1] / count
         cuts: list[int] = []
         for column in range(1, count):
@@ -301,30 +298,36 @@ class _Drawing:
 
     def tops(self, level: Level) -> list[float]:
         """About where each member of a level begins below the one before it, in points, and where the last one ends."""
-        steps = [member for member in level.members if member.kind != "output"]
-        return list(accumulate((self.height(member) for member in steps), initial=0.0))
+        return list(accumulate((self.height(member) for member in _steps(level)), initial=0.0))
 
     def height(self, member: Member) -> float:
         """About how tall a member is drawn, in points."""
         if member.inside is not None and self.is_open(member):
             whole = self.tops(member.inside)[-1]
-            return 50 + whole / _count(whole)
+            return 50 + whole / _count(whole, _crossing(member.inside))
         return 85 + 13 * len(member.calls) if member.kind in ("step", "part", "range") else 60
 
 
-def _crossing(spans: list[tuple[int, int]]) -> Counter[int]:
-    """Position -> the number of edges, given by the positions of their ends, that pass it."""
+def _steps(level: Level) -> list[Member]:
+    """The members of a level in the order in which they are drawn."""
+    return [member for member in level.members if member.kind != "output"]
+
+
+def _crossing(level: Level) -> Counter[int]:
+    """Position -> the number of edges that pass between the member there and the one before it."""
+    number = {member.id: index for index, member in enumerate(_steps(level))}
     changes: Counter[int] = Counter()
-    for low, high in spans:
-        changes[low + 1] += 1
-        changes[high + 1] -= 1
+    for edge in level.edges:
+        if edge.source in number and edge.target in number:
+            changes[number[edge.source] + 1] += 1
+            changes[number[edge.target] + 1] -= 1
     last = max(changes, default=0)
     return Counter(dict(enumerate(accumulate(changes[at] for at in range(last + 1)))))
 
 
-def _count(height: float) -> int:
-    """The number of columns for a level of a height."""
-    return max(1, round(sqrt(height / COLUMN)))
+def _count(height: float, crossing: Counter[int]) -> int:
+    """The number of columns for a level of a height; in a chain, a single edge passes between two members."""
+    return max(1, round(sqrt(height / (CHAIN if max(crossing.values(), default=0) <= 1 else COLUMN))))
 
 
 def _shows_shape(member: Member) -> bool:

@@ -89,8 +89,19 @@ def test_named_splits_are_lines_of_one_chart_and_columns_of_one_table(shows):
     tab = shows(report_page(report(run("first", 1.0, curves=curves, metrics=metrics))))
     assert tab.locator("table.results th").all_text_contents() == ["best weights", "val", "noisy", "test"]
     assert tab.locator("table.results td:first-child").all_text_contents() == ["loss", "loss/label", "words"]
-    assert tab.locator("figcaption").all_text_contents() == ["loss", "words", "loss/label", "mine/other"]
+    assert tab.locator("figcaption").all_text_contents() == ["loss", "words", "mine/other"]
     assert labels(tab) == ["step", "train", "val", "noisy"]
+
+
+def test_a_term_is_shown_beside_the_loss_unless_it_is_the_loss(shows):
+    values = {"val/loss": 0.5, "val/loss/label": 0.5, "val/loss/other": 0.0}
+    for terms, shown in ((1, ["loss"]), (2, ["loss", "loss/label", "loss/other"])):
+        curves = {name: {"steps": [10], "values": [value]} for name, value in list(values.items())[: terms + 1]}
+        tab = shows(report_page(report(run("first", 1.0, curves=curves))))
+        assert tab.locator("figcaption").all_text_contents() == shown
+    curves = {"val/loss": {"steps": [10], "values": [0.5]}, "val/loss/label": {"steps": [10], "values": [1.0]}}
+    tab = shows(report_page(report(run("weighted", 1.0, curves=curves))))
+    assert tab.locator("figcaption").all_text_contents() == ["loss", "loss/label"]
 
 
 def test_curves_are_filtered_and_follow_the_axis(shows):

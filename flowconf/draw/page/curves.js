@@ -32,7 +32,15 @@ export function quantities(runs, chosen = "") {
   }
   const place = (curve) => splits.indexOf(curve.split);
   for (const curves of found.values()) curves.sort((a, b) => a.number - b.number || place(a) - place(b));
+  const terms = [...found.keys()].filter((key) => key.startsWith("loss/"));
+  if (terms.length === 1 && found.get(terms[0]).every((term) => isWhole(term, found.get("loss")))) found.delete(terms[0]);
   return found;
+}
+
+/** Whether a term of the loss is the whole loss of its split and run. */
+function isWhole(term, losses = []) {
+  const loss = losses.find((curve) => curve.number === term.number && curve.split === term.split);
+  return loss?.values.length === term.values.length && term.values.every((value, at) => value === loss.values[at]);
 }
 
 /** A chart of one quantity. `label` names a curve. It is drawn by `update`, and later ones move its lines. */
@@ -47,7 +55,7 @@ export function chartOf(title, label) {
     const data = tableOf(curves, look);
     if (plot && now === drawn) {
       plot.curves = curves;
-      plot.setData(data, isWhole(plot));
+      plot.setData(data, showsAll(plot));
       return;
     }
     plot?.destroy();
@@ -113,7 +121,7 @@ function pointsOf(curve) {
 }
 
 /** Whether a chart shows all of its steps. */
-function isWhole(plot) {
+function showsAll(plot) {
   const [steps] = plot.data, { min, max } = plot.scales.x;
   return min === null || (min <= steps[0] && max >= steps.at(-1));
 }
