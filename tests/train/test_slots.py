@@ -89,6 +89,12 @@ def test_a_large_tensor_is_sent_as_it_is(monkeypatch):
     assert [name for name, value in sent.items() if value is batch[name]] == ["image"]
 
 
+def test_a_field_without_a_size_is_sent_as_it_is():
+    batch = Numbered().batch(torch.arange(4), torch.Generator())
+    sent = Slots(2, 4, {**FIELDS, "image": ((-1, 5), torch.float32)}).put(0, batch)
+    assert [name for name, value in sent.items() if value is batch[name]] == ["image"]
+
+
 def test_without_a_fork_everything_is_sent_as_it_is(monkeypatch):
     monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
     batch = Numbered().batch(torch.arange(4), torch.Generator())

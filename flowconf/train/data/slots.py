@@ -43,7 +43,7 @@ class Slots:
     def __init__(self, count: int, rows: int, fields: Mapping[str, Field]) -> None:
         sizes = [rows * math.prod(shape) * dtype.itemsize for shape, dtype in fields.values()]
         forks = multiprocessing.get_start_method() == "fork"
-        size = sum(_aligned(size) for size in sizes if size <= LARGEST) if forks else 0
+        size = sum(_aligned(size) for size in sizes if 0 <= size <= LARGEST) if forks else 0
         memory = mmap.mmap(-1, count * size or 1)
         self._slots = [torch.frombuffer(memory, dtype=torch.uint8)[i * size : (i + 1) * size] for i in range(count)]
 
