@@ -283,53 +283,49 @@ def explained(library: Library, message: str, overrides: Sequence[Override], opt
     """An error of Hydra about the defaults lists or its own section, with its place."""
     found = re.search(r"Could not (override|delete) '([^']+)'", message)
     if found is not None and "defaults list" not in message and "Did you mean" not in message:
-        key = found[2]
-        place, _ = _group_place(library, key, overrides)
-        return Diagnostic("FC0102", f"`{key}` does not exist", place, key)
+        place, _ = _group_place(library, found[2], overrides)
+        return Diagnostic("FC0102", f"`{found[2]}` does not exist", place, found[2])
     if found is not None:
-        key = found[2].partition("=")[0]
-        place, override = _group_place(library, key, overrides)
-        if override is not None and (wrong := _no_option(library, key, override)) is not None:
-            return wrong
-        near = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", message)
-        if near is not None:
-            better = near[1] if override is None else override.typed.replace(key, near[1].split(",")[0], 1)
-            advice = f"write `{better}`"
-        else:
-            close = nearest(key, library.groups())
-            ways = [f"write `{close}`"] if close and close != key else []
-            ways += (
-                [f"add `- {key}: null` after `- {SELF}`"] if not ways and entries(library.read(library.main)) else []
-            )
-            ways += [f"write `+{override.typed}`"] if override is not None and found[1] == "override" else []
-            advice = ", or ".join(ways)
-        return Diagnostic("FC0101", f"the group `{key}` is not in any defaults list", place, key, (), advice)
+        return _not_listed(library, message, overrides, found[2].partition("=")[0], adds=found[1] == "override")
     found = re.search(r"You must specify '([^']+)'", message)
     if found is not None:
         place, _ = _group_place(library, found[1], overrides)
-        names = options(found[1].partition("@")[0])
-        listed_names = ", ".join(f"`{name}`" for name in names)
-        return Diagnostic(
-            "FC0104",
-            f"no option is chosen for `{found[1]}`",
-            place,
-            found[1],
-            (),
-            f"write `{found[1]}=<option>`; the options are {listed_names}",
-        )
+        names = ", ".join(f"`{name}`" for name in options(found[1].partition("@")[0]))
+        advice = f"write `{found[1]}=<option>`; the options are {names}"
+        return Diagnostic("FC0104", f"no option is chosen for `{found[1]}`", place, found[1], (), advice)
     found = re.search(r"Multiple values for ([^\s]+)\.|(\S+) appears more than once", message)
     if found is not None:
         key = found[1] or found[2]
         place, override = _group_place(library, key, overrides)
         typed = Suggestion(override.typed.lstrip("+"), override.typed) if override else None
-        advice_twice = typed or f"write `- override {key}: ...` for the second"
-        return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), advice_twice)
+        second = typed or f"write `- override {key}: ...` for the second"
+        return Diagnostic("FC0104", f"`{key}` is chosen twice", place, key, (), second)
+    place = library.read(library.main).origins.key(("defaults",))
     found = re.search(r"interpolation '([^']+)'", message)
     if found is not None:
         asking = [entry for document in library.documents() for entry in entries(document) if found[1] in entry.options]
-        place = asking[0].place if asking else library.read(library.main).origins.key(("defaults",))
+        place = asking[0].place if asking else place
         advice = "write the option, or refer to another group of the list: `${GROUP}`"
         return Diagnostic("FC0104", f"`{found[1]}` cannot be resolved in a defaults list", place, "", (), advice)
     words = next((line.strip() for line in message.splitlines() if line.strip()), "it cannot be read")
-    place = library.read(library.main).origins.key(("defaults",))
     return Diagnostic("FC0104", f"invalid defaults list: {shortened(words)}", place)
+
+
+def _not_listed(library: Library, message: str, overrides: Sequence[Override], key: str, adds: bool) -> Diagnostic:
+    """A group that is in no defaults list, which a word may add where `adds`."""
+    place, override = _group_place(library, key, overrides)
+    if override is not None and (wrong := _no_option(library, key, override)) is not None:
+        return wrong
+    near = re.search(r"Did you mean to override (?:one of )?([^?]+)\?", message)
+    if near is not None:
+        ways = [near[1] if override is None else override.typed.replace(key, near[1].split(",")[0], 1)]
+    else:
+        close = nearest(key, library.groups())
+        ways = [close] if close and close != key else []
+    advice = [f"write `{way}`" for way in ways]
+    if not ways and entries(library.read(library.main)):
+        advice += [f"add `- {key}: null` after `- {SELF}`"]
+    if near is None and override is not None and adds:
+        advice += [f"write `+{override.typed}`"]
+    message = f"the group `{key}` is not in any defaults list"
+    return Diagnostic("FC0101", message, place, key, (), ", or ".join(advice))

@@ -91,27 +91,33 @@ def parse(words: Sequence[str]) -> list[Override]:
                 raise ValueError("no key")
             found.append(Override(word, grammars.parse_override(quoted(word))))
         except ValueError as error:
-            place = Place(word=word)
-            bare, short, why = word.lstrip("+"), shortened(word), _wrong_key(key.lstrip("+~"))
-            colon = _AS_YAML.fullmatch(word)
-            if bare.endswith((".yaml", ".yml", ".toml")):
-                advice = "give one config file, followed by overrides such as `key=value`"
-                notes.error("FC0103", f"`{short}` is a second config file", place, advice=advice)
-            elif colon is not None:
-                notes.error("FC0103", f"`{short}` has no `=`", place, advice=f"write `{colon[1]}={colon[2]}`")
-            elif (twice := _TWICE.fullmatch(word)) is not None:
-                notes.error("FC0103", f"`{short}` has two `=`", place, advice=f"write `{twice[1]}={twice[2]}`")
-            elif bare and "=" not in word and not word.startswith("~"):
-                notes.error("FC0103", f"`{short}` has no value", place, advice=f"write `{bare}=value` or `~{bare}`")
-            elif why is not None:
-                notes.error("FC0103", f"`{short}` is not a valid override: {why}", place, advice=FORMS)
-            elif isinstance(error, _UnbalancedError | grammars.NestedSweep):
-                advice = "close it, or quote the value" if isinstance(error, _UnbalancedError) else WHOLE
-                notes.error("FC0103", f"`{short}` is not a valid override: {error}", place, advice=advice)
-            else:
-                notes.error("FC0103", f"`{short}` is not a valid override", place, advice=FORMS)
+            what, advice = _unreadable(word, error)
+            notes.error("FC0103", f"`{shortened(word)}` {what}", Place(word=word), advice=advice)
     notes.stop_on_errors()
     return found
+
+
+def _unreadable(word: str, error: ValueError) -> tuple[str, str]:
+    """What is wrong with a word that is not an override, and the advice."""
+    from flowconf.text.grammars import NestedSweep
+
+    bare = word.lstrip("+")
+    if bare.endswith((".yaml", ".yml", ".toml")):
+        return "is a second config file", "give one config file, followed by overrides such as `key=value`"
+    if (colon := _AS_YAML.fullmatch(word)) is not None:
+        return "has no `=`", f"write `{colon[1]}={colon[2]}`"
+    if (twice := _TWICE.fullmatch(word)) is not None:
+        return "has two `=`", f"write `{twice[1]}={twice[2]}`"
+    if bare and "=" not in word and not word.startswith("~"):
+        return "has no value", f"write `{bare}=value` or `~{bare}`"
+    why = _wrong_key(word.partition("=")[0].lstrip("+~"))
+    if why is not None:
+        return f"is not a valid override: {why}", FORMS
+    if isinstance(error, _UnbalancedError):
+        return f"is not a valid override: {error}", "close it, or quote the value"
+    if isinstance(error, NestedSweep):
+        return f"is not a valid override: {error}", WHOLE
+    return "is not a valid override", FORMS
 
 
 def _joined(words: Sequence[str], notes: Reporter) -> list[str]:
