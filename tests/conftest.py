@@ -58,6 +58,12 @@ def _names_of_one_project(monkeypatch):
     sys.modules.pop("flowconf.fbrl.offers", None)
 
 
+@pytest.fixture
+def table():
+    """The table of modules, to register some in."""
+    return TABLES["modules"]
+
+
 @pytest.fixture(autouse=True)
 def _imports_of_one_project(monkeypatch):
     """No test searches the folders of earlier ones, which projects add to the path."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import flowconf
-from flowconf.language.registry import modules
 
 
 def rows(*size: int) -> Callable[[int], tuple[Tensor, ...]]:
@@ -98,12 +97,3 @@ def gradients():
 @pytest.fixture
 def equal():
     return assert_equal_outputs
-
-
-@pytest.fixture
-def table():
-    """The table of modules; what a test registers in it is gone afterwards."""
-    before = dict(modules.registered)
-    yield modules
-    modules.registered.clear()
-    modules.registered.update(before)

@@ -10,16 +10,6 @@ import pytest
 
 from flowconf import ConfigError, plan
 from flowconf.language import signatures
-from flowconf.language.registry import modules
-
-
-@pytest.fixture
-def table():
-    """The table of modules; what a test registers in it is gone afterwards."""
-    before = dict(modules.registered)
-    yield modules
-    modules.registered.clear()
-    modules.registered.update(before)
 
 
 @pytest.fixture

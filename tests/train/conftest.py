@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import traceback
 import warnings
+from contextlib import chdir
+from importlib.machinery import ModuleSpec
 from io import StringIO
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
+from safetensors.torch import load_file
 
 from flowconf.api import load
 from flowconf.train.commands.train import train
@@ -63,6 +67,27 @@ class Folder:
 
     def runs(self, name: str = "tiny") -> list[Path]:
         return sorted((self.path / "runs" / name).iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(request, tmp_path_factory):
+    """The run of a module's `TEXT` that is never interrupted."""
+    path = tmp_path_factory.mktemp("whole")
+    with chdir(path):
+        return Folder(path).train(text=request.module.TEXT)
+
+
+def weights(run, name="last"):
+    found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
+    return {name: tensor for name, tensor in found.items() if not name.startswith("@")}
+
+
+def module(monkeypatch, name, **members):
+    """A package of that name that has these members and no others."""
+    made = ModuleType(name)
+    made.__spec__ = ModuleSpec(name, None)
+    made.__dict__.update(members)
+    monkeypatch.setitem(sys.modules, name, made)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -78,8 +79,7 @@ def unfinished(folder, text):
     """Such a run in `folder`, which no other test changes."""
     if text not in _unfinished:
         path = Path(tempfile.mkdtemp())
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(path)
+        with chdir(path):
             killed(lambda: Folder(path).train(text=text), 10)
         _unfinished[text] = path
     shutil.copytree(_unfinished[text], folder.path, dirs_exist_ok=True)

@@ -15,7 +15,7 @@ from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.runs.kept import Kept
 from flowconf.train.runs.state import Snapshot
-from tests.train.conftest import TINY, Folder, killed
+from tests.train.conftest import TINY, killed
 from tests.train.test_resume import assert_same, go_on
 from tests.train.test_resume_teams import dying, go_on_together
 from tests.train.test_teams import team, together
@@ -23,15 +23,6 @@ from tests.train.test_teams import team, together
 PLAIN = TINY.replace("trainer: {epochs: 2, best: val/accuracy,", "trainer: {epochs: 2, evaluate_every: 3, ema: 0.5,")
 KEEP = "trainer.keep={best: 2, every: 5}"
 TEXT = PLAIN.replace("evaluate_every: 3,", "evaluate_every: 3, keep: {best: 2, every: 5},")
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The run that is never interrupted."""
-    path = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        return Folder(path).train(text=TEXT)
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from importlib.machinery import ModuleSpec
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
@@ -17,7 +16,7 @@ from flowconf.report import ConfigError, MachineError
 from flowconf.train.commands.train import resume
 from flowconf.train.runs import loggers
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed
+from tests.train.conftest import TINY, killed, module
 
 
 class Kept:
@@ -166,14 +165,6 @@ class Lines:
 
 
 # the clients
-
-
-def module(monkeypatch, name, **members):
-    """A package of that name that has these members and no others."""
-    made = ModuleType(name)
-    made.__spec__ = ModuleSpec(name, None)
-    made.__dict__.update(members)
-    monkeypatch.setitem(sys.modules, name, made)
 
 
 def test_weights_and_biases(folder, monkeypatch):

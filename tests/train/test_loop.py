@@ -8,7 +8,6 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
 import flowconf
@@ -18,12 +17,7 @@ from flowconf.train.data.builtin import synthetic
 from flowconf.train.data.sampling import epoch_order
 from flowconf.train.job import Job
 from flowconf.train.objective.routing import Routes
-from tests.train.conftest import TINY
-
-
-def weights(run, name="last"):
-    found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
-    return {name: tensor for name, tensor in found.items() if not name.startswith("@")}
+from tests.train.conftest import TINY, weights
 
 
 def same(first, second):

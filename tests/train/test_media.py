@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -16,7 +14,7 @@ import torch
 
 from flowconf.language import registry
 from flowconf.train.runs.media import figure_of, histogram_of, image_of, number_of, text_of
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, module
 from tests.train.test_callbacks import watched
 
 FILE = Path("images/one/1.png")
@@ -198,13 +196,6 @@ def test_loggers_get_what_they_take_and_the_rest_is_reported_once(show, folder, 
         for kind in kinds:
             assert said.count(f"the logger `{name}` takes no {kind}: they are in the run folder only") == 1
     assert "the logger `picture` takes no images" not in said
-
-
-def module(monkeypatch, name, **members):
-    made = ModuleType(name)
-    made.__spec__ = ModuleSpec(name, None)
-    made.__dict__.update(members)
-    monkeypatch.setitem(sys.modules, name, made)
 
 
 def test_weights_and_biases(show, monkeypatch):

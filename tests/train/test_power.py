@@ -8,6 +8,7 @@ import shutil
 import signal
 import traceback
 import warnings
+from contextlib import chdir
 
 import pytest
 
@@ -35,20 +36,10 @@ TRAIN, RESUME = ["train", "tiny.yaml"], ["train", "--resume", "runs/tiny"]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The run in which nothing happens."""
-    path = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        return Folder(path).train(text=TEXT)
-
-
-@pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     """A working folder with a run that was killed after step 3."""
     path = tmp_path_factory.mktemp("begun")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
+    with chdir(path):
         killed(lambda: Folder(path).train(text=TEXT), 3)
     return path
 

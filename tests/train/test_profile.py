@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from flowconf.train import loop
 from flowconf.train.commands.profile import profile
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed
+from tests.train.conftest import TINY, Folder, killed
 from tests.train.test_loop import same, weights
 from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import team
@@ -67,11 +68,8 @@ LINEAR = 2 * 32 * 16 * 16
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """The folder of a measured run, and its numbers."""
-    from tests.train.conftest import Folder
-
     path = tmp_path_factory.mktemp("profile")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
+    with chdir(path):
         folder = Folder(path)
         run = folder.train(text=NET)
     return run.folder / "profile", json.loads((run.folder / "profile" / "profile.json").read_text()), folder

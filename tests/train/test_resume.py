@@ -49,17 +49,6 @@ def go_on(folder, run=None, *overrides):
     return folder.run(resume(run or folder.runs()[-1], overrides, Screen(folder.said)))
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The run that is never interrupted."""
-    from tests.train.conftest import Folder
-
-    path = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(path)
-        return Folder(path).train(text=TEXT)
-
-
 SLOW = pytest.mark.slow
 
 

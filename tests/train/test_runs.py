@@ -9,7 +9,7 @@ from io import StringIO
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from flowconf.api import load
 from flowconf.cli.main import main
@@ -18,7 +18,7 @@ from flowconf.train.commands import train as training
 from flowconf.train.runs.folder import create_run
 from flowconf.train.runs.repository import git_state
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, weights
 
 PART = TINY.replace("    stem: Linear(8, 16)\n    hidden: ReLU\n", "    part:\n      graph: part\n").replace(
     "  inputs: {image: [B, 8]}", "  inputs: {image: [B, 8]}"
@@ -47,11 +47,6 @@ def train(folder, name, *overrides):
     screen = Screen(StringIO())
     run = training.train(load(folder.path / name, overrides), screen)
     return folder.run(folder.path / run), screen.stream.getvalue()
-
-
-def weights(run, name="last"):
-    found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
-    return {name: tensor for name, tensor in found.items() if not name.startswith("@")}
 
 
 def test_a_run_folder_holds_everything(folder):
