@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from flowconf.train.objective.gradients import differentiates
     from flowconf.train.objective.losses import Logits, LogProbabilities, Probabilities
     from flowconf.train.objective.metrics import higher_is_better
-    from flowconf.train.python import data, evaluate, predict, train
+    from flowconf.train.python import data, evaluate, open_run, predict, train
+    from flowconf.train.runs.finished import TrainedRun
 
 __version__ = "0.1.0"
 
@@ -58,7 +59,8 @@ _HOMES = {
         "register_logger",
         "register_loss", "register_metric", "register_optimizer", "register_schedule",
     ),
-    "flowconf.train.python": ("data", "evaluate", "predict", "train"),
+    "flowconf.train.python": ("data", "evaluate", "open_run", "predict", "train"),
+    "flowconf.train.runs.finished": ("TrainedRun",),
     "flowconf.train.callbacks.watched_run": ("WatchedRun",),
     "flowconf.train.data.declarations": ("provides",),
     "flowconf.train.data.splits": ("Resident", "Splits"),
@@ -83,6 +85,7 @@ __all__ = [
     "RunError",
     "Splits",
     "StepError",
+    "TrainedRun",
     "WatchedRun",
     "WeightReport",
     "build",
@@ -96,6 +99,7 @@ __all__ = [
     "load",
     "load_run",
     "offer",
+    "open_run",
     "plan",
     "predict",
     "provides",

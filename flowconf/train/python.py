@@ -1,4 +1,4 @@
-"""`flowconf.train`, `evaluate`, `predict` and `data`: what the commands do, for Python."""
+"""`flowconf.train`, `open_run`, `evaluate`, `predict` and `data`: what the commands do, for Python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.graph.weights.sources import chosen
+from flowconf.graph.weights.sources import chosen, find_run_folder
 from flowconf.report import texts
 from flowconf.train.checks import road
 from flowconf.train.commands.evaluate import evaluate_run
@@ -32,6 +32,18 @@ def train(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust:
     if trust:
         trust_project(file)
     return TrainedRun(train_checked(road.begin(file, overrides, trained=True)))
+
+
+def open_run(run: str | os.PathLike[str], *, trust: bool = False) -> TrainedRun:
+    """The run in a folder, as `train` returns it; of a folder of runs, the newest one.
+
+    `trust` as in `train`. Raises `ConfigError`.
+
+        flowconf.open_run("runs/digits").metrics["test/accuracy"]
+    """
+    if trust:
+        trust_project(run)
+    return TrainedRun(find_run_folder(Path(run)))
 
 
 def evaluate(

@@ -463,6 +463,17 @@ def test_characters(tmp_path):
     )["target"][0, -2:].tolist() == [ord("c"), 0xC3]  # fmt: skip
 
 
+@pytest.mark.parametrize("stride", [2, 3, 5, 7])
+def test_no_window_of_a_text_reaches_into_a_later_part(tmp_path, stride):
+    file = tmp_path / "text.txt"
+    file.write_bytes(bytes(range(200)))
+    splits = text(file=str(file), length=5, tokens="bytes", stride=stride, validation=0.2, test=0.1)
+    parts = [split.batch(torch.arange(len(split)), None)["target"] for _, split in splits.named()]
+    assert len(parts) == 3
+    assert parts[0].max() < parts[1].min()
+    assert parts[1].max() < parts[2].min()
+
+
 def test_shards_of_tokens(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     numpy.save("a-0.npy", numpy.arange(9, dtype="uint16"))

@@ -21,6 +21,10 @@ def test_a_run_has_its_folder_metrics_history_and_graph(folder, run):
     assert run.history == folder.run(run.folder).log
     assert run.graph.inputs == ("image",)
     assert not run.graph.training
+    again = flowconf.open_run("runs/tiny")
+    assert (again.folder, again.metrics) == (run.folder, run.metrics)
+    with pytest.raises(flowconf.ConfigError, match="not a run folder"):
+        flowconf.open_run("runs/other")
 
 
 def test_it_is_the_run_that_the_command_makes(folder, run):

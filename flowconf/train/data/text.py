@@ -62,7 +62,8 @@ def text(
     `tokens` is `characters` (of the text in `file`, numbered by their position in `vocabulary`, by default the sorted
     characters of the text, which are kept with the run), `bytes` (of the file), or `shards`: `file` is then a pattern
     such as `data/*.npy` of one-dimensional arrays of token ids, which are memory-mapped. A window starts every `stride`
-    tokens (null: `length`). Validation and test are taken from the end of the text.
+    tokens (null: `length`). Validation and test are taken from the end of the text, and no window before them reaches
+    into them.
     """
     streams, known = _streams(file, tokens, _characters(vocabulary, fitted))
     windows = Windows(streams, length, stride or length)
@@ -71,14 +72,16 @@ def text(
         raise refused(message, file)
     rows = len(windows)
     held, tested = int(rows * validation), int(rows * test)
-    train = rows - held - tested
+    overlapping = -(-length // windows.stride) - 1
+    held_end = rows - tested - (overlapping if tested else 0)
+    train = held_end - held - (overlapping if held else 0)
     if train < 1:
         message = f"`{file}` has {rows} windows of {length} + 1 tokens, too few to train on"
         raise refused(message, file, "write a smaller `length` or `stride`, or use more text")
     return Splits(
         windows.part(0, train),
-        windows.part(train, train + held) if held else None,
-        windows.part(train + held, rows) if tested else None,
+        windows.part(held_end - held, held_end) if held else None,
+        windows.part(rows - tested, rows) if tested else None,
         {field: {"categories": list(known)} for field in ("tokens", "target")} if known else None,
     )
 
