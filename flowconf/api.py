@@ -91,11 +91,11 @@ def load_run(run: str | os.PathLike[str], *, last: bool = False, step: int | Non
     `run` is a run folder, or a folder of runs, of which the newest is loaded. `trust` as in `compose`. Raises
     `ConfigError`.
     """
-    from flowconf.graph.weights.sources import chosen, find_run_folder
+    from flowconf.graph.weights.sources import chosen
     from flowconf.train.runs.loading import load_run as loaded
 
     _trust(run, trust)
-    return loaded(find_run_folder(Path(run)), chosen(last, step))
+    return loaded(Path(run), chosen(last, step))
 
 
 def _trust(source: GraphSource, trust: bool) -> None:

@@ -20,27 +20,24 @@ def gradients_aside(parameters: Iterable[Tensor]) -> Iterator[None]:
         parameter.grad = grad
 
 
+def nodes(values: Iterable[Tensor], ends: Set[Any] = frozenset()) -> Iterator[Any]:
+    """The autograd nodes that a backward pass from `values` reaches. The search stops at `ends`."""
+    stack: list[Any] = [value.grad_fn for value in values]
+    seen: set[Any] = {None}
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        yield node
+        if node not in ends:
+            stack += [below for below, _ in node.next_functions]
+
+
 def leaves(value: Tensor, ends: Set[Any] = frozenset()) -> tuple[set[Tensor], set[Any]]:
     """The leaves, such as parameters, that a backward pass from `value` reaches, and which of `ends` it meets.
 
     `ends` are nodes at which the search stops.
     """
-    found: set[Tensor] = set()
-    ended: set[Any] = set()
-    seen: set[Any] = {value.grad_fn}
-    stack = [value.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None:
-            continue
-        if node in ends:
-            ended.add(node)
-            continue
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            found.add(variable)
-        for below, _ in node.next_functions:
-            if below not in seen:
-                seen.add(below)
-                stack.append(below)
-    return found, ended
+    found = set(nodes([value], ends))
+    return {node.variable for node in found - ends if hasattr(node, "variable")}, found & ends

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
+from flowconf.graph.weights.sources import Which
 from flowconf.report import ConfigError, Diagnostic, suggest, texts
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
 from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
-from flowconf.train.runs.loading import walk_run
+from flowconf.train.runs.loading import open_run
 from flowconf.train.runs.resume import in_its_folder
 
 
@@ -24,9 +24,7 @@ def evaluate_run(
     config, such as its data or metrics. Raises `ConfigError`.
     """
     splits = texts(splits, "splits")
-    folder = find_run_folder(run).absolute()
-    file = weights_of(folder, which)
-    walk = walk_run(folder, overrides, file)
+    folder, file, walk = open_run(run, which, overrides)
     with in_its_folder(folder):
         config = walk.to("machine").checked
         job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=False)

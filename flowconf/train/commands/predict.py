@@ -15,7 +15,7 @@ from torch import Tensor
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
 from flowconf.graph.views import inputs_for
-from flowconf.graph.weights.sources import Which, find_run_folder, weights_of
+from flowconf.graph.weights.sources import Which, find_run_folder
 from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
@@ -32,7 +32,7 @@ from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Split, classes_in, place_of_row
 from flowconf.train.data.streams import as_split, batch_of
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.runs.loading import FITTED_FILE, fitted_of, load_run, walk_run
+from flowconf.train.runs.loading import FITTED_FILE, fitted_of, load_run, open_run
 from flowconf.train.runs.resume import in_its_folder
 
 BATCH_SIZE = 256
@@ -96,7 +96,7 @@ class Prediction:
             return
         if self.fields:
             raise ConfigError(Diagnostic("FC0502", "`fields` apply only to a split of the data, or to rows of a file"))
-        graph = load_run(find_run_folder(self.run), self.which)
+        graph = load_run(self.run, self.which)
         file = str(inputs) if isinstance(inputs, Path) else None
         arrays = check_inputs(graph, inputs if file is None else read_arrays(file), self.values, file)
         for _, found in with_batches(graph, in_batches(arrays, self.batch_size), self.values):
@@ -117,9 +117,7 @@ class Prediction:
             return list(found.reader(found.file, compute, **found.args))
 
     def _each_of_split(self, split: str, take: Take) -> None:
-        folder = find_run_folder(self.run).absolute()
-        weights = weights_of(folder, self.which)
-        walk = walk_run(folder, self.overrides, weights)
+        folder, weights, walk = open_run(self.run, self.which, self.overrides)
         with in_its_folder(folder):
             feed = RunData(walk.to("machine").checked).named(split).feed
             graph = build_graph(walk.resolved, walk.inference)
@@ -151,8 +149,7 @@ class _Reading:
     """The data set of a run, which is to read a file."""
 
     def __init__(self, run: str | Path, which: Which, file: str | Path) -> None:
-        self.folder = find_run_folder(run).absolute()
-        walk = walk_run(self.folder, weights=weights_of(self.folder, which))
+        self.folder, _, walk = open_run(run, which)
         self.config = walk.to("sections").checked
         self.given, self.file = file, Path(file).absolute()
         data = self.config.training.data

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from flowconf.graph.failed_step import MARK, NOTE
+from flowconf.graph.gradients import nodes
 from flowconf.graph.tracing import Trail
 from flowconf.train import loop
 from flowconf.train.insight.measures import OUTSIDE
@@ -62,7 +63,7 @@ def _noting(job: Job, begun: list[int]) -> Iterator[None]:
     taken_back = job.active.routes.backward
 
     def backward(parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
-        for node in _nodes(parts):
+        for node in nodes(parts):
             node.register_prehook(partial(_note, begun, node._sequence_nr()))
         taken_back(parts, scaled)
         raise _Done
@@ -73,15 +74,3 @@ def _noting(job: Job, begun: list[int]) -> Iterator[None]:
 
 def _note(begun: list[int], number: int, gradients: Any) -> None:
     begun.append(number)
-
-
-def _nodes(parts: Sequence[Tensor]) -> list[Any]:
-    """The autograd nodes of some tensors."""
-    found: dict[Any, None] = dict.fromkeys(part.grad_fn for part in parts if part.grad_fn is not None)
-    stack = [*found]
-    while stack:
-        for below, _ in stack.pop().next_functions:
-            if below is not None and below not in found:
-                found[below] = None
-                stack.append(below)
-    return [*found]

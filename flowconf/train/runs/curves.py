@@ -6,7 +6,7 @@ import sys
 from bisect import bisect_left
 from collections.abc import ItemsView, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from flowconf.train.runs.log_reader import LogReader, sampled
 from flowconf.train.runs.logged_media import LoggedMedia
@@ -137,7 +137,7 @@ class Logged:
         _, resources = self.resources.read()
         for line in resources:
             for name, value in line.items():
-                if name in TITLES and type(value) in (float, int) and 0 <= value <= LARGEST:
+                if name in TITLES and _is_finite(value) and value >= 0:
                     title, unit = TITLES[name]
                     self._point(title, line["step"], value / unit, change)
         return restarts or bool(lines or resources)
@@ -179,7 +179,7 @@ class Logged:
     def _take(self, line: Mapping[str, Any], change: int) -> None:
         step = line["step"]
         for name, value in line.items():
-            if type(value) in (float, int) and name not in NOT_CURVES and -LARGEST <= value <= LARGEST:
+            if name not in NOT_CURVES and _is_finite(value):
                 self._point(name, step, value, change)
         self.media.take(line, change)
         if "phase" in line and isinstance(line["phase"], str | None):
@@ -189,7 +189,7 @@ class Logged:
         if "statistics" in line and self._statistics:
             self.moments.add(step, self.statistics, min(MOST_MOMENTS, MOST_NUMBERS // self._statistics))
         epoch = line.get("epoch")
-        if isinstance(epoch, float | int) and 0.01 <= epoch <= LARGEST:
+        if _is_finite(epoch) and epoch >= 0.01:
             self._last_epoch = step, float(epoch)
         self.step = step
 
@@ -222,8 +222,13 @@ def _statistics_in(line: Mapping[str, Any]) -> Iterator[tuple[str, str, str, flo
     for kind, paths in _items(line.get("statistics")):
         for path, values in _items(paths):
             for name, value in _items(values):
-                if type(value) in (float, int) and -LARGEST <= value <= LARGEST:
+                if _is_finite(value):
                     yield kind, path, name, value
+
+
+def _is_finite(value: Any) -> TypeGuard[float]:
+    """Whether a value of the log is a finite number."""
+    return type(value) in (float, int) and abs(value) <= LARGEST
 
 
 def _items(value: Any) -> ItemsView[str, Any]:

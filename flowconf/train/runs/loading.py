@@ -8,7 +8,7 @@ from typing import Any
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.sources import CONFIG, Which, known_record, weights_of
+from flowconf.graph.weights.sources import CONFIG, Which, find_run_folder, known_record, weights_of
 from flowconf.language import config as configs
 from flowconf.language import projects
 from flowconf.report import ConfigError, Diagnostic, Place, read_json
@@ -57,11 +57,17 @@ def fitted_of(folder: Path) -> Mapping[str, Any] | None:
     return found
 
 
-def load_run(folder: Path, which: Which = "best") -> Graph:
-    """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
-    folder = folder.absolute()
+def open_run(run: str | Path, which: Which, overrides: Sequence[str] = ()) -> tuple[Path, Path, Walk]:
+    """The folder of a run, the file of its chosen weights, and the walk of its config. Raises `ConfigError`."""
+    folder = find_run_folder(run).absolute()
     file = weights_of(folder, which)
-    walk = walk_run(folder, weights=file).to(road.BEFORE_TORCH)  # what it names is shown relative to the current folder
+    return folder, file, walk_run(folder, overrides, file)
+
+
+def load_run(run: str | Path, which: Which = "best") -> Graph:
+    """The graph of a run with its weights, in evaluation mode and on the CPU. Raises `ConfigError`."""
+    folder, file, walk = open_run(run, which)
+    walk.to(road.BEFORE_TORCH)  # what it names is shown relative to the current folder
     with in_its_folder(folder):
         walk.to("sizes")
     graph = build_graph(walk.resolved, walk.inference)
