@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,7 +40,9 @@ from flowconf.cli.train import train
 from flowconf.cli.watch import watch
 from flowconf.cli.weights import weights
 from flowconf.report import (
+    Diagnostic,
     FlowconfError,
+    MachineError,
     of_system,
     raised_at,
     render_text,
@@ -129,6 +132,7 @@ def _open_missing_streams() -> None:
 
 def _run(arguments: Sequence[str] | None) -> int:
     try:
+        _check_folder()
         app(arguments, prog_name="flowconf")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
@@ -145,6 +149,15 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
         return _report(error, "", FAILED, _short(error))
     return 0
+
+
+def _check_folder() -> None:
+    """Raise `MachineError` where the current folder is gone: paths have no meaning, and libraries end the process."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        advice = "change to another folder: cd"
+        raise MachineError(Diagnostic("FC0601", "the current folder was deleted", advice=advice)) from None
 
 
 def _report(error: Exception, drawn: str, code: int, text: str = "") -> int:

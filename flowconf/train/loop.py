@@ -32,7 +32,7 @@ from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
 from flowconf.train.runs.progress import Window, check_progress, loss_of, progress_of, restore_window
 from flowconf.train.runs.resources import ResourceMeter
-from flowconf.train.runs.state import load_checkpoint, whole_state
+from flowconf.train.runs.state import load_checkpoint, restoring, whole_state
 from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import seed_for, seed_torch, undisturbed
 from flowconf.train.stopping import Interrupted, Stop
@@ -430,11 +430,14 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
     job.team.restore_shares(progress.shares)
     notes += job.phases.restore(progress.phases.model_dump())
     job.enter(job.phases.current)
-    notes += job.learning_rate.restore(progress.schedules)
-    job.learning_rate.set(step - 1)
-    notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
-    notes += restore_window(job, progress, tensors, window)
-    notes += job.watchers.restore(progress.callbacks, tensors)
+    with restoring(file, "state of schedules"):
+        notes += job.learning_rate.restore(progress.schedules)
+        job.learning_rate.set(step - 1)
+    with restoring(file, "average and log"):
+        notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
+        notes += restore_window(job, progress, tensors, window)
+    with restoring(file, "state of callbacks"):
+        notes += job.watchers.restore(progress.callbacks, tensors)
     best.restore(progress.best, step)
     window.reported = max(0, len(window) - (step - best.latest))
     notes += run.begin(progress.log, step)

@@ -55,7 +55,8 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         text = TINY.replace("epochs: 2", "epochs: 2, log_every: 5, statistics: {every: 5}, keep: {best: 2}")
-        run = Folder(place).train(text=f"{text}callbacks: {{seen: {{name: Histograms, read: [stem]}}}}\n").folder
+        text += "callbacks: {seen: {name: Histograms, read: [stem]}}\nschedule: {name: plateau, value: val/loss}\n"
+        run = Folder(place).train(text=text).folder
         assert main(["profile", str(run)]) == 0
     run.rename(place / "runs/tiny/a")
     return place
@@ -95,6 +96,59 @@ def test_digests_of_a_checkpoint(run, capsys, words, digests):
     code, text = answers(words, run, capsys)
     assert code in (1, 2)
     assert "error[FC0306]" in text
+
+
+def edit(state, path, value):
+    """The state of a checkpoint with another value at a dotted path."""
+    data = json.loads(state)
+    *above, last = path.split("/")
+    inner = data
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("optimizer/state", {"other": {}}, "`optimizer` is invalid: value error, it has the state of other parameters"),
+        ("optimizer/state/stem.weight", {"step": {"@": "none"}}, "its optimizer state is invalid: 'none' is missing"),
+        ("optimizer/state/stem.weight", {"step": {"@": []}}, "its optimizer state is invalid: '[]' is missing"),
+        ("progress/schedules", [["plateau", {"now": 1}]], "its state of schedules is invalid: 'best' is missing"),
+        ("progress/schedules", [["plateau", dict.fromkeys(("now", "best"), "a")]], "its state of schedules is invalid"),
+        ("random/python", [3, None, 0], "`random.python` is invalid"),
+        ("random/python", [5, None], "its random state is invalid"),
+    ],
+)
+def test_the_state_of_a_checkpoint(run, capsys, path, value, message):
+    file = run / "checkpoints/last.safetensors"
+    with safe_open(file, "pt") as opened:
+        state = edit(opened.metadata()["state"], path, value)
+    write_metadata(file, state=state)
+    before = {one: one.read_bytes() for one in run.rglob("*") if one.is_file()}
+    code, text = answers(["train", "--resume", "RUN", "trainer.epochs=3"], run, capsys)
+    assert code == 1
+    assert "error[FC0306]" in text
+    assert message in text
+    assert {one: one.read_bytes() for one in run.rglob("*") if one.is_file()} == before
+
+
+def test_a_state_of_the_optimizer_with_other_values_starts_fresh(run, capsys):
+    file = run / "checkpoints/last.safetensors"
+    with safe_open(file, "pt") as opened:
+        state = edit(opened.metadata()["state"], "optimizer/state/stem.weight", {"step": "a"})
+    write_metadata(file, state=state)
+    code, text = answers(["train", "--resume", "RUN", "trainer.epochs=3"], run, capsys)
+    assert code == 0
+    assert "optimizer state starts fresh for `stem.weight`" in text
+
+
+def test_a_clock_that_was_set_back(run, capsys):
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "started": "2999-01-01T00:00:00+00:00"}))
+    _, text = answers(["runs"], run, capsys)
+    assert re.search(r"a +finished +- ", text)
 
 
 def test_the_value_of_weights_that_were_kept(run, capsys):

@@ -128,3 +128,12 @@ def test_a_mistake_makes_no_traceback_in_a_real_process(graph):
     assert done.returncode == 2
     assert "nowhere.yaml" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_current_folder_that_was_deleted(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["runs", str(tmp_path)]) == 3
+    assert capsys.readouterr().err.startswith("error[FC0601]: the current folder was deleted\n")

@@ -186,7 +186,8 @@ def state_bytes(group: Group, section: OptimizerSection) -> int:
     found = 0
     for parameter in map(held, group.named.values()):
         if parameter.ndim not in kept:
-            kept[parameter.ndim] = list((state_shapes(parameter, settings, make) or {}).values())
+            kinds = (state_shapes(parameter, settings, make) or {}).values()
+            kept[parameter.ndim] = [kind for kind in kinds if isinstance(kind, tuple)]
         sizes = dict(zip(SIZES, parameter.shape, strict=False))
         numbers = sum(math.prod(sizes.get(size, size) for size in shape) for shape in kept[parameter.ndim] if shape)
         found += (numbers + _history(parameter, settings, make) * parameter.numel()) * parameter.itemsize

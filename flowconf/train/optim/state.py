@@ -14,6 +14,8 @@ from flowconf.report import listing
 Make = Callable[[list[dict[str, Any]]], optim.Optimizer]
 SavedValues = Mapping[str, Any]
 """Name of a value -> the value: a tensor, plain data, or containers of both."""
+Kind = tuple[int, ...] | type
+"""The shape of a tensor, the type of any other value."""
 FEW = 4
 SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 """The sizes of a parameter that an optimizer is tried with, all different."""
@@ -48,7 +50,7 @@ def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The value that `packed` has packed. Raises `KeyError` for a tensor that is not there."""
     if isinstance(value, Mapping):
         if value.keys() == {TENSOR}:
-            return tensors[value[TENSOR]]
+            return tensors[str(value[TENSOR])]
         return {key: unpacked(one, tensors) for key, one in value.items()}
     return [unpacked(one, tensors) for one in value] if isinstance(value, list) else value
 
@@ -68,7 +70,7 @@ def restore_state(
     state: dict[int, dict[str, Any]] = {}
     fresh, joining, number = [], [], 0
     for group in optimizer.param_groups:
-        expected: dict[int, Mapping[str, tuple[int, ...]] | None] = {}
+        expected: dict[int, Mapping[str, Kind] | None] = {}
         for parameter in group["params"]:
             name = names[parameter]
             found = saved.get(name)
@@ -103,8 +105,8 @@ def note_on(names: list[str], what: str, why: str) -> list[str]:
     return [f"{what} {listing(names, FEW)}: {why}"] if names else []
 
 
-def state_shapes(parameter: Tensor, group: Mapping[str, Any], make: Make) -> Mapping[str, tuple[int, ...]] | None:
-    """The names and shapes of an optimizer's state for a parameter of the same rank, with `SIZES`.
+def state_shapes(parameter: Tensor, group: Mapping[str, Any], make: Make) -> Mapping[str, Kind] | None:
+    """The names and kinds of an optimizer's state for a parameter of the same rank, with `SIZES`.
 
     Determined by a step with a small parameter; None if the optimizer fails on it.
     """
@@ -116,20 +118,22 @@ def state_shapes(parameter: Tensor, group: Mapping[str, Any], make: Make) -> Map
         optimizer.step()
     except Exception:  # noqa: BLE001 - a registered optimizer may want another shape, or a closure
         return None
-    return {name: tuple(getattr(value, "shape", ())) for name, value in optimizer.state.get(small, {}).items()}
+    return {name: _kind(value) for name, value in optimizer.state.get(small, {}).items()}
 
 
-def _fits(saved: SavedValues, parameter: nn.Parameter, expected: Mapping[str, tuple[int, ...]] | None) -> bool:
+def _fits(saved: SavedValues, parameter: nn.Parameter, expected: Mapping[str, Kind] | None) -> bool:
     if expected is None:
-        return all(_shape(value) in ((), tuple(parameter.shape)) for value in saved.values())
+        tensors = [value for value in saved.values() if isinstance(value, Tensor)]
+        return all(_kind(value) in ((), tuple(parameter.shape)) for value in tensors)
     sizes = dict(zip(SIZES, parameter.shape, strict=False))
     return saved.keys() == expected.keys() and all(
-        _shape(saved[name]) == tuple(sizes.get(size, size) for size in shape) for name, shape in expected.items()
+        _kind(saved[name]) == (tuple(sizes.get(size, size) for size in kind) if isinstance(kind, tuple) else kind)
+        for name, kind in expected.items()
     )
 
 
-def _shape(value: object) -> tuple[int, ...]:
-    return tuple(value.shape) if isinstance(value, Tensor) else ()
+def _kind(value: object) -> Kind:
+    return tuple(value.shape) if isinstance(value, Tensor) else type(value)
 
 
 def _as_held(parameter: nn.Parameter, value: Any) -> Any:

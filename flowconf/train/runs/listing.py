@@ -333,11 +333,12 @@ def _order(value: object) -> tuple[int, float, str]:
 
 
 def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """How long a run took; None if it has not ended."""
+    """How long a run took; None if it has not ended, or the clock was set back meanwhile."""
     started, ended = record.get("started"), record.get("ended")
     if not started or not ended:
         return None
-    return (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    return seconds if seconds >= 0 else None
 
 
 def _took(run: Listed) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowconf.language.section import Section
 from flowconf.language.value_types import Count, Positive
@@ -80,6 +80,12 @@ class SavedOptimizer(Section):
     parts: list[SavedPart]
     state: dict[str, dict[str, Any]]
     """Name of a parameter -> what is kept for it; every parameter of the optimizers is there."""
+
+    @model_validator(mode="after")
+    def _has_all(self) -> SavedOptimizer:
+        if self.state.keys() != {name for part in self.parts for name in part.parameters}:
+            raise ValueError("it has the state of other parameters than those of its parts")
+        return self
 
 
 class SavedRandom(Section):

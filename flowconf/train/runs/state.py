@@ -14,6 +14,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,27 @@ def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str,
                 if name.startswith(MARK) and kind in kinds:
                     kinds[kind][rest] = found.read(name)
         weights.load(job.graph, weights.Request(str(file), Checkpoint(unused="error", place=place)))
-        notes = _restore_optimizer(job, state.optimizer, kinds["optimizer"])
-        notes += _restore_scaler(job, state.scaler)
+        with restoring(file, "optimizer state"):
+            notes = _restore_optimizer(job, state.optimizer, kinds["optimizer"])
+            notes += _restore_scaler(job, state.scaler)
         _restore_kept(job.graph, kinds["memory"], job.device)
-        _restore_random(state.random, kinds["random"], file)
+        with restoring(file, "random state"):
+            _restore_random(state.random, kinds["random"])
     except ConfigError as refused:
         raise _refused(refused, file) from None
     return state.progress, kinds["own"], notes
+
+
+@contextmanager
+def restoring(file: Path, what: str) -> Iterator[None]:
+    """A block that restores a part of a checkpoint. Raises `RunError` if that is not as a run saves it."""
+    try:
+        yield
+    except FlowconfError:
+        raise
+    except (TypeError, ValueError, RuntimeError, LookupError, ArithmeticError, AttributeError) as problem:
+        why = f"{problem} is missing" if isinstance(problem, KeyError) else problem
+        raise _refused(broken(file, Place(str(file)), f"its {what} is invalid: {why}"), file) from None
 
 
 def check_checkpoint(file: Path, run: str) -> None:
@@ -295,20 +310,17 @@ def _random_state(tensors: dict[str, Tensor]) -> SavedRandom:
     return SavedRandom(python=(version, gauss), numpy=found)
 
 
-def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor], file: Path) -> None:
+def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor]) -> None:
     version, gauss = saved.python
-    try:
-        torch.set_rng_state(tensors["torch"])
-        for name, state in tensors.items():
-            number = name.removeprefix("cuda/")
-            if number.isdecimal() and int(number) < torch.cuda.device_count():
-                torch.cuda.set_rng_state(state, int(number))
-        random.setstate((version, tuple(tensors["python"].tolist()), gauss))
-        if saved.numpy is not None:
-            import numpy
+    torch.set_rng_state(tensors["torch"])
+    for name, state in tensors.items():
+        number = name.removeprefix("cuda/")
+        if number.isdecimal() and int(number) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(state, int(number))
+    random.setstate((version, tuple(tensors["python"].tolist()), gauss))
+    if saved.numpy is not None:
+        import numpy
 
-            name, *rest = saved.numpy
-            numpys: Any = (name, tensors["numpy"].tolist(), *rest)
-            numpy.random.set_state(numpys)
-    except (TypeError, ValueError, RuntimeError, LookupError, OverflowError) as problem:
-        raise broken(file, Place(str(file)), f"its random state is invalid: {problem}") from None
+        name, *rest = saved.numpy
+        numpys: Any = (name, tensors["numpy"].tolist(), *rest)
+        numpy.random.set_state(numpys)
