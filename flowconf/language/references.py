@@ -228,6 +228,8 @@ def _no_module(step: Step, way: Way) -> NotFound:
     if way.applied is None:
         below = [name for name in step.spots if "." not in name]
         return NotFound(f"`{step.path}` has no branch `{wrong}`", suggest(wrong, below, "branches"), wrong)
+    if step.record is not None and not way.spot:
+        return NotFound(f"`{path}` has no output `{wrong}`", suggest(wrong, step.record.names, "outputs"), wrong)
     module = way.applied.target
     if isinstance(module, Chain):
         last = len(module.members) - 1

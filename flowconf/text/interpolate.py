@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flowconf.report import NOWHERE, Advice, Reporter, Suggestion, nearest, shortened
-from flowconf.report.origins import Node, Path, dotted, from_plain
+from flowconf.report.origins import Node, Origins, Path, dotted, from_plain
 
 MAX_EFFORT = 300
 """Nested references and containers on the way to one value; bounds the recursion."""
@@ -193,7 +193,7 @@ class _Resolver:
             child = node.child(int(step) if isinstance(node.value, list) and step.isdigit() else step)
             if child is None:
                 close = nearest(step, [str(name) for name, _ in node.members()])
-                better = dotted((*target, close, *steps[number + 1 :])) if close else None
+                better = dotted((*target, close, *steps[number + 1 :])) if close else self.ending_with(steps)
                 advice = Suggestion(f"${{{better}}}", instead_of=f"${{{key}}}") if better else None
                 self.fail(path, f"`${{{key}}}` does not exist", advice)
             target.append(int(step) if isinstance(node.value, list) else step)
@@ -240,6 +240,12 @@ class _Resolver:
         except Exception as error:  # noqa: BLE001 - a resolver is foreign code
             words = str(error).splitlines()[0] if str(error) else type(error).__name__
             return self.fail(path, f"`${{{name}:{','.join(args_str)}}}` cannot be resolved: {words}")
+
+    def ending_with(self, steps: Sequence[str | int]) -> str | None:
+        """The shortest path that ends with some steps, if it is the only one of this length."""
+        found = [path for path, _ in Origins(self.root).items() if path[-len(steps) :] == tuple(steps)]
+        shortest = [path for path in found if len(path) == min(map(len, found))]
+        return dotted(shortest[0]) if len(shortest) == 1 else None
 
     def exists(self, key: str) -> bool:
         node: Node | None = self.root

@@ -46,6 +46,7 @@ _NOT_TEXT = re.compile(
 """All of the above; most values are none of them."""
 
 _MODULE = re.compile(r"[A-Z]\w*(?:\([^()\n]*\))?")
+QUOTE = "inside { } or [ ], quote the whole call"
 _MODULES = re.compile(rf"(?: *, *{_MODULE.pattern}(?= *[,}}]))+")
 """Modules after a call and a comma, where a chain was meant."""
 
@@ -331,7 +332,7 @@ class _Builder:
         call = self.whole_call(start)
         message = f"`{shortened(event.value)}` is only part of a call: a comma splits it inside braces or brackets"
         if call is None:
-            self.notes.error("FC0007", message, self.place(event), advice="inside { } or [ ], quote the whole call")
+            self.notes.error("FC0007", message, self.place(event), advice=QUOTE)
             return
         quote = "'" if '"' in call else '"'
         in_mapping = isinstance(self.frames[-1].items, dict)
@@ -341,7 +342,8 @@ class _Builder:
         text = f"{quote}{' >> '.join(chain)}{quote}"
         place = self.source.place(start, start + length)
         is_tuple = call.startswith("(") and len(chain) == 1
-        advice = Suggestion(f"[{call[1:-1]}]" if is_tuple else text, at=place, others=(text,) if is_tuple else ())
+        write, others = (f"[{call[1:-1]}]", (text,)) if is_tuple else (text, ())
+        advice = Suggestion(write, at=place, others=others, otherwise=QUOTE)
         self.notes.error("FC0007", message, place, advice=advice)
 
     def whole_call(self, start: int) -> str | None:

@@ -42,6 +42,9 @@ LISTS = {
 """The advice for a list; for keys that require a mapping, also for a string."""
 
 MAPPINGS = ("flow", "split", "gate", "switch", "inputs", "outputs", "params", "with", "init", "rename", "tie", "adapt")
+CALL = re.compile(r"[A-Za-z_][\w.]*(\(.*\))?")
+"""What looks like the call of a module."""
+
 BODIES = {*schema.VERBS, "skip", "router", "while", "until"} - {"graph", "reuse", "split", "gate", "switch"}
 YES = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "false", "off": "false", "n": "false"}
 YES |= {"false": "false", "1": "true", "0": "false"}
@@ -105,6 +108,8 @@ def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> Advice 
     if {"literal_error", "bool_type"} & set(kinds) and str(got).lower() in YES and "bool_type" in kinds:
         return Suggestion(YES[str(got).lower()], instead_of=str(got))
     if owner == "flow" or {"body", "step"} & set(kinds):
+        if isinstance(got, list) and got and all(isinstance(one, str) and CALL.fullmatch(one.strip()) for one in got):
+            return f"write `{' >> '.join(one.strip() for one in got)}`"
         if is_list and owner != "flow" and key in BODIES:
             return "write modules as a chain, as in `Linear(8, 8) >> ReLU`"
         if isinstance(got, dict) and any(verb in got for verb in schema.VERBS):
