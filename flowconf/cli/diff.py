@@ -75,10 +75,11 @@ def diff(
         from flowconf.draw.svg import write
 
         is_page = output.suffix.lower() in PAGES
-        write(_page(old, new, changes, carry) if is_page else _drawn(new, changes, carry), output)
+        names = " ".join([before, *(given or [])]), " ".join([other, *words])
+        write(_page(old, new, changes, carry, names) if is_page else _drawn(new, changes, carry), output)
 
 
-def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -> str:
+def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver, names: tuple[str, str]) -> str:
     """The graphs of A and B side by side, with what has changed, and with the weights that carry over."""
     from flowconf.draw.data import as_data
     from flowconf.draw.levels import picture
@@ -92,7 +93,7 @@ def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver) -
         marks = _marks(changes, carry, side is old)
         whole = picture(side.resolved, facts, opened=True)
         shown.append(as_data(whole, facts, weights, marks=marks, show="carried", origins=side.reporter.origins))
-    return pair_page(*shown)
+    return pair_page(shown[0], shown[1], names)
 
 
 def _carried(parameters: Mapping[str, tuple[int, ...]], lost: Collection[str]) -> dict[str, Any]:

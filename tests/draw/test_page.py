@@ -323,7 +323,9 @@ def test_texts_have_contrast(scheme, data, page, shows):
     marks = {"stem": {"kind": "added", "texts": ["by a pivot"]}, "block": {"kind": "changed", "texts": []}}
     marks |= {"mixed": {"kind": "removed", "texts": []}, "pick": {"kind": "resized", "texts": ["[4]"]}}
     marks |= {"again": {"kind": "error", "texts": ["does not fit"]}, "read": {"kind": "cause", "texts": []}}
-    assert low_contrast(shows(pair_page(data, {**data, "marks": marks}), color_scheme=scheme)) == {}
+    assert (
+        low_contrast(shows(pair_page(data, {**data, "marks": marks}, ("a.yaml", "b.yaml")), color_scheme=scheme)) == {}
+    )
 
 
 def test_it_fits_a_narrow_window(page, shows):
@@ -493,7 +495,9 @@ def test_two_graphs_are_selected_in_step(data, shows):
     gone, renamed["id"] = renamed["id"], "another"
     values = {"teacher": [0.5, "1 of 2 tensors carry over"]}
     after = changed | {"overlays": {"carried": {"title": "carried", "values": values}}, "show": "carried"}
-    tab = shows(pair_page(data, after))
+    tab = shows(pair_page(data, after, ("a.yaml", "b.yaml model.params.width=8")))
+    assert tab.locator("h1").all_text_contents() == ["before: a.yaml", "after: b.yaml model.params.width=8"]
+    assert len({header.bounding_box()["height"] for header in tab.locator("header").all()}) == 1
     sides = {name: tab.locator(f".{name}") for name in ("before", "after")}
     assert sides["after"].locator(".figure", has_text="1 of 2 tensors").count() == 1
     card(sides["before"], "teacher").locator(".name").first.click()
@@ -512,7 +516,7 @@ def test_what_is_far_from_changes_is_folded_and_not_repeated(shows, tmp_path, mo
     before = data_of(long_document(30))
     after = data_of(long_document(30).replace("m12: Linear(8, 8)", "m12: Linear(8, 8, bias=False)"))
     mark = {"m12": {"kind": "changed", "texts": ["bias"]}}
-    page = pair_page(before | {"marks": mark}, after | {"marks": mark})
+    page = pair_page(before | {"marks": mark}, after | {"marks": mark}, ("a.yaml", "b.yaml"))
     assert page.count('"same":true') == 30 - 1 + 2
     tab = shows(page)
     for side in ("before", "after"):

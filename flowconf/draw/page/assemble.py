@@ -37,12 +37,10 @@ def graph_page(data: Mapping[str, Any]) -> str:
     return page(data, data["graph"].get("name") or "graph", "graph.showGraph", ("dagre.min.js",), ("page.css",))
 
 
-def pair_page(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The page of two graphs side by side, each from the data of `draw/data.py`."""
-    title = after["graph"].get("name") or "graph"
-    return page(
-        {"before": _apart_from(after, before), "after": after}, title, "pair.showPair", ("dagre.min.js",), ("page.css",)
-    )
+def pair_page(before: Mapping[str, Any], after: Mapping[str, Any], names: tuple[str, str]) -> str:
+    """The page of two graphs side by side, each from the data of `draw/data.py`, under their `names`."""
+    data = {"before": _apart_from(after, before), "after": after, "names": names}
+    return page(data, " → ".join(names), "pair.showPair", ("dagre.min.js",), ("page.css",))
 
 
 def report_page(data: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ export function chartOf(title, label) {
       series: [{ label: look.axis, value: (_, value) => (value === null ? "" : figure(value)) }, ...curves.map((curve) => lineOf(curve, look))],
       cursor: { sync: { key: "report" }, drag: { x: true, y: false }, ...(few ? {} : { focus: { prox: NEAR } }) },
       focus: { alpha: 0.2 },
-      legend: { show: few, live: true, markers: { width: 2, fill: () => "transparent", dash: (plot, number) => (plot.series[number].dash?.length ? "dashed" : "solid"), stroke: (plot, number) => plot.series[number].stroke(plot, number) } },
+      legend: { show: few, live: true, markers: { width: 2, fill: () => "transparent", dash: (plot, number) => (curves[number - 1]?.split === "test" ? "dotted" : plot.series[number].dash?.length ? "dashed" : "solid"), stroke: (plot, number) => plot.series[number].stroke(plot, number) } },
       hooks: { drawClear: [(plot) => bands(plot, curves[0].run, look.axis)], ...(few ? {} : { setSeries: [name], setCursor: [(plot) => name(plot)] }) },
     };
   }

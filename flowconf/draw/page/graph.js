@@ -34,7 +34,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const view = cameraOf(svg, stage);
   place.classList.add("graph");
   place.append(
-    make("header", {}, make("h1", {}, root.name || "graph"), make("div", { class: "find" }, search, count),
+    make("header", {}, make("h1", {}, data.heading ?? (root.name || "graph")), make("div", { class: "find" }, search, count),
       make("div", { class: "tools" }, choice, shapes, trace, button("unfold", "unfold one level", () => deepen(1)), button("fold", "fold all", () => deepen(-1)), button("−", "zoom out", () => view.zoom(1 / 1.25)), button("+", "zoom in", () => view.zoom(1.25)), button("fit", "fit into the window", () => view.fit(root.size)))),
     make("main", {}, svg, side),
   );

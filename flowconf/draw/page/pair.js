@@ -6,17 +6,17 @@ import { showGraph } from "./graph.js";
 const TABLES = ["lines", "source", "accounts"];
 
 /** Show the graphs `before` and `after` in the element `place`. The panel is that of the second, unless only the first has the selection. */
-export function showPair({ before, after }, place) {
+export function showPair({ before, after, names }, place) {
   const places = [make("div", { class: "before" }), make("div", { class: "after" })];
   place.classList.add("pair");
   place.append(...places);
   const isGone = (id) => id !== null && !shown[1].has(id);
   const shown = [];
-  shown[0] = showGraph({ ...whole(before, after), folds_rest: true }, places[0], (id) => {
+  shown[0] = showGraph({ ...whole(before, after), heading: `before: ${names[0]}`, folds_rest: true }, places[0], (id) => {
     place.classList.toggle("gone", isGone(id));
     shown[1]?.choose(id);
   }, true);
-  shown[1] = showGraph({ ...after, folds_rest: true }, places[1], (id) => {
+  shown[1] = showGraph({ ...after, heading: `after: ${names[1]}`, folds_rest: true }, places[1], (id) => {
     place.classList.remove("gone");
     shown[0].choose(id);
   });
