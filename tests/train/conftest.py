@@ -18,6 +18,7 @@ import pytest
 from safetensors.torch import load_file
 
 from flowconf.api import load
+from flowconf.cli.main import main
 from flowconf.train.commands.train import train
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
@@ -38,6 +39,12 @@ metrics:
 optimizer: {name: adamw, lr: 0.01}
 trainer: {epochs: 2, best: val/accuracy, devices: cpu}
 """
+
+
+def place_in(text: str, marked: str, start: int = 0) -> str:
+    """Where `marked` is first in the text of `tiny.yaml`, from `start` on, as a message has it."""
+    before = text[: text.index(marked, start)].splitlines()
+    return f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n"
 
 
 class Folder:
@@ -64,6 +71,12 @@ class Folder:
             record=json.loads((folder / "run.json").read_text()),
             log=[json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()],
         )
+
+    def refusal(self, text: str, capsys: pytest.CaptureFixture[str], command: str = "check") -> str:
+        """What a command prints of a config that it refuses."""
+        self.write(text)
+        assert main([command, "tiny.yaml"]) == 2
+        return "".join(capsys.readouterr())
 
     def runs(self, name: str = "tiny") -> list[Path]:
         return sorted((self.path / "runs" / name).iterdir())

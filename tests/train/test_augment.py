@@ -15,7 +15,7 @@ from flowconf.language import registry
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.seeds import seed_for
 from tests.other_packages import imported
-from tests.train.conftest import TINY, killed
+from tests.train.conftest import TINY, killed, place_in
 from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import assert_alike, team
 
@@ -143,9 +143,7 @@ def test_a_view_is_augmented_in_training_and_a_copy_elsewhere(folder, monkeypatc
 
 
 def test_the_size_of_a_view_is_known_to_a_check(folder, capsys):
-    folder.write(pair().replace("other: [B, 8]", "other: [B, 9]"))
-    assert main(["check", "tiny.yaml"]) == 2
-    out = capsys.readouterr().out
+    out = folder.refusal(pair().replace("other: [B, 8]", "other: [B, 9]"), capsys)
     assert "the input `other` is declared as [B, 9], but the data set has [B, 8]" in out
     assert out.count("error[") == 1
 
@@ -203,13 +201,10 @@ def test_built_in_augmentations(folder):
 )
 def test_mistakes(folder, chain, field, code, words, marked, capsys):
     found = text(chain, field)
-    folder.write(found)
-    assert main(["train", "tiny.yaml"]) == 2
-    out = capsys.readouterr().err
+    out = folder.refusal(found, capsys, "train")
     assert f"error[{code}]" in out, out
     assert words in out, out
-    before = found[: found.index(marked, found.index("augment"))].splitlines()
-    assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
+    assert place_in(found, marked, found.index("augment")) in out, out
 
 
 @pytest.mark.parametrize(
@@ -231,28 +226,23 @@ def test_mistakes_in_views(folder, monkeypatch, view, code, words, marked, data,
     if not view.startswith("other:"):
         found = found.replace(", other: [B, 8]", "").replace("from: other", "from: image")
     found = found.replace("other: {from: image, through: Jolt(0.1)}", view)
-    folder.write(found)
-    assert main(["train", "tiny.yaml"]) == 2
-    out = capsys.readouterr().err
+    out = folder.refusal(found, capsys, "train")
     assert f"error[{code}]" in out, out
     assert words in out, out
-    before = found[: found.index(marked, found.index("augment") + len("augment: {"))].splitlines()
-    assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
+    assert place_in(found, marked, found.index("augment") + len("augment: {")) in out, out
 
 
 def test_two_chains_of_one_field(folder, capsys):
-    folder.write(text(more="").replace("'}", "', 'image, label': Jolt}"))
-    assert main(["check", "tiny.yaml"]) == 2
-    assert "`image` is augmented twice" in capsys.readouterr().out
+    assert "`image` is augmented twice" in folder.refusal(
+        text(more="").replace("'}", "', 'image, label': Jolt}"), capsys
+    )
 
 
 def test_without_torchvision(folder, monkeypatch, capsys):
     monkeypatch.setattr("flowconf.language.signatures.has_source", lambda module: False)
     monkeypatch.setattr(registry.augmentations, "offered", {})
     monkeypatch.setattr(registry.augmentations, "unread", [])
-    folder.write(text("RandomCrop(32, padding=4)"))
-    assert main(["check", "tiny.yaml"]) == 2
-    assert "pip install 'flowconf[vision]'" in capsys.readouterr().out
+    assert "pip install 'flowconf[vision]'" in folder.refusal(text("RandomCrop(32, padding=4)"), capsys)
 
 
 @pytest.fixture
@@ -374,9 +364,7 @@ def test_boxes_are_augmented_with_their_image(folder, torchvision, monkeypatch):
 
 def test_boxes_without_their_image_are_refused(folder, torchvision, monkeypatch, capsys):
     monkeypatch.setitem(registry.datasets.registered, "pictures", lambda: Splits(Boxed()))
-    folder.write(BOXED.replace("image, boxes, mask:", "boxes:"))
-    assert main(["train", "tiny.yaml"]) == 2
-    out = capsys.readouterr().err
+    out = folder.refusal(BOXED.replace("image, boxes, mask:", "boxes:"), capsys, "train")
     assert "`boxes` must be augmented with an image" in out
     assert "write `image, boxes`" in out
     assert "tiny.yaml:10:12" in out
@@ -391,6 +379,4 @@ def test_boxes_without_their_image_are_refused(folder, torchvision, monkeypatch,
     ],
 )
 def test_mistakes_in_transforms(folder, torchvision, pictures, old, new, words, capsys):
-    folder.write(PICTURES.replace(old, new))
-    assert main(["train", "tiny.yaml"]) == 2
-    assert words in capsys.readouterr().err
+    assert words in folder.refusal(PICTURES.replace(old, new), capsys, "train")

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 
 import flowconf
-from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.train.data.sampling import Buckets, Sampler, epoch_order
 from flowconf.train.data.splits import Resident, Splits
-from tests.train.conftest import killed
+from tests.train.conftest import killed, place_in
 from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import assert_alike, team
 
@@ -129,10 +128,7 @@ def test_nor_do_two_processes(folder, runs):
 )
 def test_mistakes_have_a_place(folder, old, new, code, words, marked, capsys):
     text = TEXT.replace(old, new, 1)
-    folder.write(text)
-    assert main(["train", "tiny.yaml"]) == 2
-    out = capsys.readouterr().err
+    out = folder.refusal(text, capsys, "train")
     assert f"error[{code}]" in out, out
     assert words in out, out
-    before = text[: text.index(marked, text.index(new))].splitlines()
-    assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
+    assert place_in(text, marked, text.index(new)) in out, out

@@ -427,9 +427,7 @@ def test_an_exception_shows_the_line_of_the_project(project, capsys, at, said):
 
 
 def test_one_that_cannot_be_made_is_refused_before_anything_is_written(project, capsys):
-    project.write(watched(TINY, failing="{name: Failing, at: -1}"))
-    assert main(["train", "tiny.yaml"]) == 2
-    reported = capsys.readouterr().err
+    reported = project.refusal(watched(TINY, failing="{name: Failing, at: -1}"), capsys, "train")
     assert "the callback `failing` cannot be made: ValueError: before the start" in reported
     assert "seers.py:8" in reported
     assert "tiny.yaml:17" in reported

@@ -228,9 +228,7 @@ def test_further_sets(folder, capsys):
 )
 def test_mistakes(folder, more, code, words, capsys):
     found = text(more)
-    folder.write(found)
-    assert main(["train", "tiny.yaml"]) == 2
-    out = capsys.readouterr().err
+    out = folder.refusal(found, capsys, "train")
     assert f"error[{code}]" in out, out
     assert words in out, out
     assert "--> tiny.yaml:" in out
@@ -257,24 +255,20 @@ def test_a_set_makes_the_split_that_it_uses(folder, monkeypatch, capsys):
     sets = ", evaluate: {far: {add: 1.0, split: test}}, mixture: {near: {add: 2.0}}"
     folder.train(text=text(sets))
     assert made == [("train", 0.0), ("val", 0.0), ("test", 0.0), ("test", 1.0), ("train", 2.0)]
-    folder.write(text(sets.replace("2.0", "6.0")))
-    assert main(["train", "tiny.yaml"]) == 2
-    reported = capsys.readouterr().err
+    reported = folder.refusal(text(sets.replace("2.0", "6.0")), capsys, "train")
     assert "error[FC0501]: invalid arguments for the data set `rare`: too much" in reported
     assert "--> tiny.yaml:8:100\n" in reported
     assert len([*(folder.path / "runs").rglob("run.json")]) == 1
 
 
 def test_mistakes_of_phases_and_splits(folder, capsys):
-    folder.write(text(MIXTURE, phases=PHASES.replace("other: 0", "othr: 0")))
-    assert main(["check", "tiny.yaml"]) == 2
-    assert "write `other`" in capsys.readouterr().out
-    folder.write(text(MIXTURE, phases=PHASES.replace("other: 0", "other: 0, main: 0")))
-    assert main(["check", "tiny.yaml"]) == 2
-    assert "every set of the mixture has weight 0" in capsys.readouterr().out
-    folder.write(text(SETS).replace("target: label}\noptimizer", "target: label, splits: fra}\noptimizer"))
-    assert main(["check", "tiny.yaml"]) == 2
-    assert "write `far`" in capsys.readouterr().out
+    assert "write `other`" in folder.refusal(text(MIXTURE, phases=PHASES.replace("other: 0", "othr: 0")), capsys)
+    assert "every set of the mixture has weight 0" in folder.refusal(
+        text(MIXTURE, phases=PHASES.replace("other: 0", "other: 0, main: 0")), capsys
+    )
+    assert "write `far`" in folder.refusal(
+        text(SETS).replace("target: label}\noptimizer", "target: label, splits: fra}\noptimizer"), capsys
+    )
 
 
 def test_a_stream_cannot_be_drawn_from(folder, monkeypatch):

@@ -14,7 +14,7 @@ from flowconf.report import ConfigError, MachineError
 from flowconf.train.commands.train import resume
 from flowconf.train.data.declarations import declared
 from flowconf.train.data.tables import table
-from tests.train.conftest import killed
+from tests.train.conftest import killed, place_in
 
 CSV = """rooms,area,district,price,floor
 3,80.5,north,210,1
@@ -310,13 +310,10 @@ def test_lists_that_do_not_fit(folder, fields, words):
 def test_mistakes_are_marked_in_the_config(houses, capsys, old, new, code, marked):
     at = CONFIG.index(old)
     text = CONFIG.replace(old, new)
-    before = text[: text.index(marked, at)].splitlines()
-    houses.write(text)
     (houses.path / "houses.xlsx").write_bytes(b"")
-    assert main(["check", "tiny.yaml"]) == 2
-    out = capsys.readouterr().out
+    out = houses.refusal(text, capsys)
     assert f"error[{code}]" in out
-    assert f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n" in out, out
+    assert place_in(text, marked, at) in out, out
 
 
 def test_the_example_learns():
