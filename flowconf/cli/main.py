@@ -11,9 +11,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from flowconf.cli.check import check
 from flowconf.cli.diff import diff
@@ -55,6 +56,20 @@ from flowconf.report import (
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
 
+
+class _Command(TyperCommand):
+    """A command that says how a setting is written if one is given as an unknown option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as problem:
+            name = str(getattr(problem, "option_name", "")).lstrip("-")
+            if name and any(one.name == "overrides" for one in self.params) and hasattr(problem, "message"):
+                problem.message += f"; a setting is written without dashes, as in `{name}=...`"
+            raise
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -83,8 +98,8 @@ for command in (
     lsp,
     doctor,
 ):
-    app.command()(command)
-app.command("eval")(evaluate)
+    app.command(cls=_Command)(command)
+app.command("eval", cls=_Command)(evaluate)
 app.command("import")(import_module)
 app.command("list")(list_names)
 

@@ -71,6 +71,8 @@ def _train(file: str | None, words: list[str], multirun: bool, resume: str | Non
         from flowconf.train.commands.train import resume as go_on
         from flowconf.train.runs.sweeps import is_sweep
 
+        if file is not None and file.endswith((".yaml", ".yml", ".toml")):
+            raise typer.BadParameter(f"a run is resumed with its own config; remove `{file}`", param_hint="'--resume'")
         words = words if file is None else [file, *words]
         if is_sweep(resume):
             from flowconf.train.commands.sweep import resume_sweep

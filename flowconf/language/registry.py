@@ -68,6 +68,7 @@ class Table:
         registered: name -> the class or function itself.
         offered: name -> the module that defines it, of offers that were read.
         unread: modules that offer their names, with the patterns of excluded names.
+        of_functions: whether its names are functions, and no classes.
     """
 
     kind: str
@@ -75,6 +76,7 @@ class Table:
     registered: dict[str, Any] = field(default_factory=dict)
     offered: dict[str, str] = field(default_factory=dict)
     unread: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    of_functions: bool = False
 
     @property
     def locations(self) -> dict[str, str]:
@@ -159,6 +161,10 @@ class Table:
             kind = type(item).__name__
             advice = f'a name is written as `name="{item}"`' if kind == "str" else None
             message = f"only a class or a function can be registered as a {self.kind}, got a `{kind}`"
+            raise ConfigError(Diagnostic("FC0123", message, advice=advice))
+        if self.of_functions and isinstance(item, type):
+            message = f"a {self.kind} is a function of tensors, got the class `{item.__name__}`"
+            advice = "register a function that returns one value for each row"
             raise ConfigError(Diagnostic("FC0123", message, advice=advice))
         name = name or item.__name__
         known = self.registered.get(name)
@@ -281,8 +287,8 @@ class AugmentationTable(ModuleTable):
 
 
 modules = ModuleTable("module", "FC0132")
-losses = Table("loss", "FC0401")
-metrics = Table("metric", "FC0401")
+losses = Table("loss", "FC0401", of_functions=True)
+metrics = Table("metric", "FC0401", of_functions=True)
 optimizers = Table("optimizer", "FC0401")
 schedules = Table("schedule", "FC0401")
 datasets = Table("data set", "FC0501")

@@ -80,6 +80,12 @@ def parse(text: str) -> Selector:
     return Selector(names, kind or None)
 
 
+def with_kind(selector: Selector) -> Selector | None:
+    """A selector whose last name is a kind, with that kind: `bias` is `**:bias`."""
+    *above, last = selector.names or ("",)
+    return Selector(tuple(above) or (ANY,), last) if selector.kind is None and last in KINDS else None
+
+
 @dataclass
 class _Node:
     """What is at a path: a module or a parameter."""
@@ -163,6 +169,9 @@ class Tree:
                     yield Selector((*names[:number], close, *names[number + 1 :]), kind)
         if names and names[0] != ANY:
             yield Selector((ANY, *names), kind)
+        of_kind = with_kind(selector)
+        if of_kind is not None:
+            yield of_kind
         for number in range(1, len(names)):
             if ANY not in names[number - 1 : number + 1]:
                 yield Selector((*names[:number], ANY, *names[number:]), kind)

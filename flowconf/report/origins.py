@@ -7,6 +7,7 @@ such a tree as `Origins` or as a `Document`.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -116,7 +117,7 @@ def dotted(path: Path) -> str:
 def from_plain(value: Any, place: Place) -> Node:
     """A tree with one `place` for everything: a word of the command line, or Python.
 
-    Keys become strings and tuples become lists; leaves of any type are kept.
+    Keys become strings, tuples lists, and numbers of NumPy those of Python; leaves of any other type are kept.
 
     Raises:
         ConfigError: FC0005 for data that contains itself, FC0006 for data that is nested too deeply or too large.
@@ -137,6 +138,8 @@ class _Importer:
         if self.count > MAX_VALUES:
             self.refuse("FC0006", f"more than {MAX_VALUES:,} values", path[:3])
         if not isinstance(value, Mapping | list | tuple):
+            is_foreign = isinstance(value, numbers.Real) and not isinstance(value, int | float)  # one of NumPy
+            value = (int if isinstance(value, numbers.Integral) else float)(value) if is_foreign else value
             return Node(value, self.place, self.place)
         if id(value) in self.open:
             self.refuse("FC0005", "data that contains itself", path[:3])

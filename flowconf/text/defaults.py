@@ -102,7 +102,7 @@ def check(document: Document) -> None:
     notes = Reporter()
     listing = document.origins.root.child("defaults")
     if listing is not None and listing.value is not None and not isinstance(listing.value, list):
-        notes.error("FC0104", "`defaults` must be a list", listing.place, advice="write `- _self_` as its first entry")
+        notes.error("FC0104", "`defaults` must be a list", listing.place, advice="write `[_self_, {GROUP: OPTION}]`")
     for item in listing.value if listing is not None and isinstance(listing.value, list) else ():
         _check_entry(item, notes)
     selves = [entry.place for entry in entries(document) if entry.is_self]
@@ -121,6 +121,10 @@ def _check_entry(item: Node, notes: Reporter) -> None:
         advice = "write the name of a config, or `- group: option`"
         notes.error("FC0104", "not an entry of a defaults list", item.place, advice=advice)
         return
+    for name in entry.options:
+        if "." in name.split("/"):
+            message = f"`{name}` is not the name of a config: names are relative to the config folders"
+            notes.error("FC0104", message, entry.place, advice=Suggestion(posixpath.normpath(name), name))
     unknown = [word for word in entry.keywords if word not in ("override", "optional", "")]
     if unknown:
         message = f"`{unknown[0]}` is not a keyword of a defaults list"
@@ -161,7 +165,7 @@ def check_main(document: Document) -> None:
     labels = (Label("`_self_` belongs before this", found[0].key),) if late is not None else ()
     place = found[0].key if late is None else late.place
     notes = Reporter()
-    message = f"the defaults list of a main config must begin with `{SELF}`"
+    message = f"`{SELF}` must come before the groups in the defaults list of a main config"
     advice = f"write `- {SELF}` as its first entry, so that members keep the order of this file"
     notes.error("FC0104", message, place, labels=labels, advice=advice)
     notes.stop_on_errors()

@@ -175,7 +175,10 @@ class Library:
         found = self.find_anywhere(f"{folder}/{name}")
         if found is not None:
             return found
-        advice = suggest(name, self.options(folder), "graphs")
+        advice = (
+            suggest(name, self.options(folder), "graphs")
+            or f"it is searched for as `{folder}/{name}.yaml` in the config folder"
+        )
         raise self._no_graph(f"there is no graph `{shortened(name)}`", node, path, advice)
 
     def _no_graph(self, message: str, node: Node, path: Path, advice: Advice | None) -> ConfigError:

@@ -303,7 +303,8 @@ def _unknown(
     allowed = list(dict.fromkeys(name for name in allowed if name != "*"))
     failing, key = dotted((*above, wrong)), override.key
     labels: tuple[Label, ...] = ()
-    meant = rules.synonyms.get(wrong, wrong)
+    is_ours = any(name.endswith(f".{wrong}") for name in rules.known)
+    meant = wrong if is_ours else rules.synonyms.get(wrong, wrong)
     group = nearest(wrong, [*allowed, *groups()]) if known == 0 and meant == wrong else None
     if group is not None and group not in allowed:
         better = Suggestion(override.typed.replace(wrong, group, 1), override.typed)
@@ -338,8 +339,14 @@ def _renamed(override: Override, key: str) -> Suggestion:
 
 
 def _home(root: Node, key: str, rules: MergeRules) -> Path | None:
-    """Where a key belongs that is not at the top: at the highest level that has it, or where the language has it."""
-    found = min((path for path, _ in Origins(root).items() if path and path[-1] == key), key=len, default=None)
+    """Where a key belongs that is not at the top: at the highest level that has it, or where the language has it.
+
+    None if that is not certain.
+    """
+    paths = [path for path, _ in Origins(root).items() if path and path[-1] == key]
+    found = min(paths, key=len, default=None)
+    if found is not None and sum(len(path) == len(found) for path in paths) > 1:
+        return None
     known = next((name for name in rules.known if name.endswith(f".{key}")), None)
     return tuple(known.split(".")) if known is not None and (found is None or len(found) > 2) else found
 

@@ -137,3 +137,15 @@ def test_a_current_folder_that_was_deleted(tmp_path, monkeypatch, capsys):
     gone.rmdir()
     assert main(["runs", str(tmp_path)]) == 3
     assert capsys.readouterr().err.startswith("error[FC0601]: the current folder was deleted\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "graph.yaml", "--max_epochs", "3"], "a setting is written without dashes, as in `max_epochs=...`"),
+        (["train", "graph.yaml", "--resume", "runs/a"], "a run is resumed with its own config; remove `graph.yaml`"),
+    ],
+)
+def test_a_command_line_of_another_tool(graph, capsys, words, said):
+    assert main(words) == 2
+    assert said in " ".join(capsys.readouterr().err.replace("│", "").split())

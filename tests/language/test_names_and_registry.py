@@ -381,3 +381,19 @@ def test_the_source_of_every_table_parses():
         file = signatures._file(source)
         assert file is not None, source
         ast.parse(file.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("table", [registry.losses, registry.metrics])
+def test_a_class_is_neither_a_loss_nor_a_metric(table):
+    with pytest.raises(ConfigError, match=f"a {table.kind} is a function of tensors, got the class `Identity`"):
+        table.register(nn.Identity)
+
+
+def test_a_function_of_values_is_no_module(monkeypatch):
+    def swish(x):
+        return x * x.sigmoid()
+
+    monkeypatch.setitem(registry.modules.registered, "swish", swish)
+    (found,) = check({"flow": {"a": "swish"}})
+    assert found.help is not None
+    assert "register a class with `forward`" in found.help

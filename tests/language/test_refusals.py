@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy
 import pytest
+from torch import nn
 
 from flowconf import ConfigError, check, plan
 
@@ -318,6 +320,18 @@ def test_two_mistakes_in_a_dict_are_two_diagnostics():
         with pytest.raises(ConfigError) as raised:
             plan({"flow": {"a": "Linaer(1, 2)", "b": "Lniear(1, 2)"}}, origin=origin)
         assert len(raised.value.diagnostics) == 2
+
+
+def test_a_class_of_modules_in_a_dict_is_refused_with_its_call():
+    with pytest.raises(ConfigError, match="got the class `ReLU`") as raised:
+        plan({"flow": {"a": nn.ReLU}})
+    assert raised.value.diagnostics[0].help == 'write `"ReLU()"`'
+
+
+def test_numbers_of_numpy_in_a_dict_are_numbers():
+    given = {"width": numpy.int64(3), "share": numpy.float32(0.5)}
+    graph = plan({"params": given, "inputs": {"x": ["B", 4]}, "flow": {"a": "Linear(4, width) >> Dropout(share)"}})
+    assert [(value.value, type(value.value)) for _, value in graph.params] == [(3, int), (0.5, float)]
 
 
 @pytest.mark.parametrize(

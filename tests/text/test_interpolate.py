@@ -51,6 +51,7 @@ def test_what_an_interpolation_gives(
     [
         ("${bb}", "write `${b}`"),
         ("${m.k}", None),
+        ("${n}", "write `${m.n}`"),
         ("${x}", None),
         ("${bad)", "write `${section.key}`"),
         ("${nope:1}", None),

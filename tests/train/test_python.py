@@ -49,8 +49,9 @@ def test_predict_takes_inputs_or_a_split(folder, run):
     assert list(run.predict("val", ["stem"], batch_size=7)) == ["stem"]
     with pytest.raises(flowconf.ConfigError, match="has no split `valid`"):
         run.predict("valid")
-    with pytest.raises(flowconf.ConfigError, match="no array for the input `image`"):
+    with pytest.raises(flowconf.ConfigError, match="no array for the input `image`") as refused:
         run.predict({"picture": images})
+    assert refused.value.diagnostics[0].help == "rename `picture` to `image`"
     with pytest.raises(flowconf.ConfigError, match="is declared as"):
         run.predict({"image": images[:, :3]})
     with pytest.raises(flowconf.PathError):

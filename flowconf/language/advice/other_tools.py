@@ -18,6 +18,9 @@ from flowconf.language.advice.vocabulary import (
 )
 from flowconf.report import Advice, Available, Suggestion, suggest
 
+_CALL = re.compile(r"([\w.]+)\((\w+=.*)\)")
+"""A name with named arguments."""
+
 
 def meant(word: str, table: Mapping[str, str], allowed: Collection[str]) -> str | None:
     """The allowed name that other tools call `word`, by a table name -> words of others."""
@@ -31,6 +34,14 @@ def for_key(key: str, allowed: Collection[str]) -> str | None:
 
 def for_name(kind: str, plural: str, name: str, allowed: Sequence[str]) -> Advice | None:
     """The advice for an unknown name of a table: what other tools call it, or else the nearest name."""
+    call = _CALL.fullmatch(name)
+    if call is not None:
+        near = for_name(kind, plural, call[1], allowed)
+        known = call[1] if call[1] in allowed else near.write if isinstance(near, Suggestion) else None
+        given = call[2].replace("=", ": ")
+        if known is not None and kind in ("loss", "metric"):
+            return f"write `{known}`, and its arguments under `args`: `args: {{{given}}}`"
+        return near if known is None else f"write `{known}`, and its arguments beside it: `{given}`"
     word, names = bare(kind, name), NAMES.get(kind, {})
     if word in ADVICE.get(kind, {}):
         return ADVICE[kind][word]

@@ -144,6 +144,8 @@ def belongs(key: str, here: str = "") -> str | None:
     if not levels:
         known = ((other_tools.for_key(key, keys), level) for level, keys in others_than)
         ours, level = next(((ours, level) for ours, level in known if ours), (None, ""))
+        if ours == "name":
+            return "remove it: this section has no `name`"
         top = other_tools.for_key(key, TOP)
         if ours is not None or top is not None:
             return f"write `{ours}`, a key of {level}" if ours else f"write `{top}` at the top level of the config"

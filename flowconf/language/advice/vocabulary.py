@@ -450,7 +450,7 @@ NOT_NEEDED = {
     "sampler": "remove it: the rows of each process are chosen by the trainer",
     "deterministic": "remove it: a run is determined by its config and `seed`",
     "benchmark": "remove it: there is no such setting",
-    "sync_batchnorm": "use `SyncBatchNorm` in the graph",
+    "sync_batchnorm": "remove it: batch normalisation uses the whole batch, whatever the number of devices",
     "find_unused_parameters": "remove it: parameters that no term of the loss trains are reported by `check`",
     "early_stopping": "write `patience: 3`, the evaluations without improvement after which the run ends",
     "early_stop": "write `patience: 3`, the evaluations without improvement after which the run ends",

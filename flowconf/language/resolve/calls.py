@@ -18,7 +18,7 @@ from flowconf.language.advice import call_slips, foreign_calls, other_tools, voc
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
 from flowconf.language.registry import ModuleTable, modules
 from flowconf.language.resolve import package_calls, wrong_values
-from flowconf.language.signatures import Signature
+from flowconf.language.signatures import ANYTHING, Signature
 from flowconf.report import Advice, Available, Place, Reporter, Suggestion, nearest, shortened, suggest
 from flowconf.text.source import within
 
@@ -292,8 +292,8 @@ class CallParser:
 
     def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
         """Check a call against the signature of the constructor."""
-        signature = self.table.class_source(call.name).init
-        before = len(self.reporter.diagnostics)
+        source = self.table.class_source(call.name)
+        signature, before = source.init, len(self.reporter.diagnostics)
         if isinstance(node, ast.Call):
             self._check_names(call, signature, node, spot)
         if len(self.reporter.diagnostics) > before:
@@ -303,6 +303,8 @@ class CallParser:
         if missing:
             listed = ", ".join(f"`{name}`" for name in missing)
             usage = _usage(call.name, signature, spot.part(node))
+            if source.forward == ANYTHING:  # a function that does not say which module it returns
+                usage += f"; if `{call.name}` is to be applied to the stream, register a class with `forward` instead"
             self._refuse("FC0133", f"`{call.name}` requires {listed}", spot(node), usage)
         package_calls.check(call, self.reporter, self.path)
         if len(self.reporter.diagnostics) > before:

@@ -410,8 +410,10 @@ class _Resolver(Reading):
         if isinstance(model, schema.MountedBody):
             return self._mounted(model, at, path, draft, given)
         place = self.reporter.value(at)
-        if not hasattr(model, "named_parameters"):
-            self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module", place, path)
+        if isinstance(model, type) or not hasattr(model, "named_parameters"):
+            kind = f", got the class `{model.__name__}`" if isinstance(model, type) else ""
+            advice = f'write `"{model.__name__}()"`' if isinstance(model, type) else None
+            self._fail("FC0123", f"`{dotted(at)}` must be a call, a mapping or a module{kind}", place, path, advice)
         return Applied(path, Instance(model, place), taken(given, lambda name: True))
 
     def _chain(self, text: str, at: Path, path: str, draft: Draft, given: Sequence[Given]) -> Applied:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from flowconf.language import references
 from flowconf.language.plan import GraphPlan
-from flowconf.language.selectors import SelectorError, parse
+from flowconf.language.selectors import SelectorError, parse, with_kind
 from flowconf.language.training import TrainingConfig, listed
-from flowconf.report import Place, Reporter
+from flowconf.report import Place, Reporter, Suggestion
 from flowconf.report.origins import Origins, Path
 
 
@@ -71,6 +71,8 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
         except references.WithinModule:  # the name may be that of a parameter
             continue
         except references.NotFound as problem:
-            advice = problem.advice_for(one.text) or problem.message
+            of_kind = with_kind(parse(one.text))
+            near = problem.advice_for(one.text) or problem.message
+            advice = near if of_kind is None else Suggestion(f'"{of_kind}"', instead_of=one.text)
             message = f"{one.what} `{one.text}` does not exist in the graph"
             reporter.missing(names[0], "FC0405", message, place, at=one.where, cause=(one.text,), advice=advice)

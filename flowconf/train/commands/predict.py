@@ -336,7 +336,9 @@ def check_inputs(
     for given in inputs_for(graph, values).values():
         if given.name not in arrays:
             message = f"there is no array for the input `{given.name}`"
-            raise ConfigError(Diagnostic("FC0502", message, place, advice=suggest(given.name, arrays, "arrays")))
+            others = [f"`{name}`" for name in arrays if name not in graph.inputs]
+            advice = f"rename {' or '.join(others)} to `{given.name}`" if others else None
+            raise ConfigError(Diagnostic("FC0502", message, place, advice=advice))
         found[given.name] = array = arrays[given.name]
         if not isinstance(array, Tensor):
             message = f"the input `{given.name}` must be a tensor, got a `{type(array).__name__}`"
