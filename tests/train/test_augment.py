@@ -342,24 +342,32 @@ BOXED = (
 )
 
 
-def test_boxes_are_augmented_with_their_image(folder, torchvision, monkeypatch):
+@pytest.mark.parametrize("fields", ["image, boxes, mask", "other, others, marks"])
+def test_boxes_are_augmented_with_their_image(folder, torchvision, monkeypatch, fields):
     """The boxes are those of the rectangles in the mask that is augmented with them; those out of sight are absent."""
     monkeypatch.setitem(registry.datasets.registered, "pictures", lambda: Splits(Boxed()))
-    folder.write(BOXED)
+    chain = BOXED.partition("image, boxes, mask: ")[2].partition("\n")[0]
+    text = (
+        BOXED.replace(f"image, boxes, mask: {chain}", f"{fields}: {{from: [image, boxes, mask], through: '{chain}'}}")
+        if fields.startswith("other")
+        else BOXED
+    )
+    _, own, mask = fields.split(", ")
+    folder.write(text)
     assert main(["check", "tiny.yaml"]) == 0
     seen = 0
     for batch in flowconf.data("tiny.yaml").train:
-        assert type(batch["boxes"]) is Tensor
-        for boxes, present, mask in zip(batch["boxes"], batch["boxes_present"], batch["mask"][:, 0], strict=True):
+        assert type(batch[own]) is Tensor
+        for boxes, present, marks in zip(batch[own], batch[f"{own}_present"], batch[mask][:, 0], strict=True):
             for number in range(2):
-                places = (mask == number + 1).nonzero()
+                places = (marks == number + 1).nonzero()
                 assert present[number] == bool(len(places))
                 (top, left), (low, right) = (places.amin(0), places.amax(0) + 1) if len(places) else ((0, 0), (0, 0))
                 assert boxes[number].tolist() == [left, top, right, low]
                 seen += len(places) > 0
     assert 40 < seen < 112
-    run = folder.train(text=BOXED)
-    assert_same(run, folder.train(text=BOXED.replace("batch_size: 16", "batch_size: 16\n  workers: 2")))
+    run = folder.train(text=text)
+    assert_same(run, folder.train(text=text.replace("batch_size: 16", "batch_size: 16\n  workers: 2")))
 
 
 def test_boxes_without_their_image_are_refused(folder, torchvision, monkeypatch, capsys):

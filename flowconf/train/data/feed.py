@@ -55,12 +55,12 @@ class Feed:
         self.use = use
         self.team = team or Team(device)
         self.generator = torch.Generator(self.home)
-        self.flows = isinstance(split, RowStream)
+        self.is_iterable = isinstance(split, RowStream)
         self.draws = not (type(split) is Resident and split.augment is None)
         """Whether batches may depend on their seed."""
         self.augments = hasattr(split, "augmented")
         """Whether rows are augmented, each with its own seed."""
-        self.workers = 0 if resident else max(workers, int(self.flows))
+        self.workers = 0 if resident else max(workers, int(self.is_iterable))
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format
         self.moves = self.home != device or channels_last
@@ -129,7 +129,7 @@ class Feed:
             return
         whole: Pass = (0, self._seed(0), [(int(some[0]), int(some[-1]) + 1) for some, _ in mine])
         orders: list[Order] = [(some.tolist(), seed, None) for some, seed in mine]
-        with closing_stream(self._stream([whole] if self.flows else orders, batch_size)) as batches_of_workers:
+        with closing_stream(self._stream([whole] if self.is_iterable else orders, batch_size)) as batches_of_workers:
             yield from map(self._moved, batches_of_workers)
 
     @contextmanager
@@ -150,7 +150,7 @@ class Feed:
         """Start the workers, if there are any."""
         if self.workers:
             copy = replace(sampler)
-            orders = self._passes(copy, parts) if self.flows else self._orders(copy, step, last_step, parts)
+            orders = self._passes(copy, parts) if self.is_iterable else self._orders(copy, step, last_step, parts)
             batches = self._stream(orders, -(-sampler.batch_size // parts))
             self._coming = self._streams.enter_context(closing_stream(batches))
 

@@ -186,25 +186,25 @@ class _Remote(Dataset[Sent]):
         return self.slots.put(number, batch)
 
 
-class _RemoteFlow(IterableDataset[Sent]):
+class _RemoteStream(IterableDataset[Sent]):
     """An iterable data set in a worker."""
 
-    def __init__(self, flow: RowStream, passes: Iterable[Pass], slots: Slots) -> None:
-        self.flow, self.passes, self.slots = flow, passes, slots
+    def __init__(self, source: RowStream, passes: Iterable[Pass], slots: Slots) -> None:
+        self.source, self.passes, self.slots = source, passes, slots
 
     def __iter__(self) -> Iterator[Sent]:
         try:
-            for number, batch in enumerate(self.flow.passed(self.passes)):
+            for number, batch in enumerate(self.source.passed(self.passes)):
                 yield self.slots.put(number, batch)
         except FlowconfError as refused:
             yield refused
 
 
-def read_again(flow: RowStream, epoch: int, seed: int, start: int, stop: int) -> Batch:
+def read_again(source: RowStream, epoch: int, seed: int, start: int, stop: int) -> Batch:
     """The rows from `start` to `stop` of a pass over an iterable data set, as a worker makes them."""
     spans = [(first, min(first + 1024, start)) for first in range(0, start, 1024)] + [(start, stop)]
     with seeded(seed):
-        *_, batch = flow.passed([(epoch, seed, spans)])
+        *_, batch = source.passed([(epoch, seed, spans)])
     return batch
 
 
@@ -216,13 +216,13 @@ def stream(
     `orders` are `Order`s, or passes for a `RowStream`, with at most `rows` rows in a batch. Workers stop when the
     iterator ends.
     """
-    is_flow = isinstance(split, RowStream)
-    workers = 1 if is_flow else workers
+    is_iterable = isinstance(split, RowStream)
+    workers = 1 if is_iterable else workers
     slots = Slots(workers * prefetch + 1, rows, split.fields)
     loader: DataLoader[Any] = DataLoader(
-        _RemoteFlow(split, orders, slots) if is_flow else _Remote(split, slots),
+        _RemoteStream(split, orders, slots) if is_iterable else _Remote(split, slots),
         batch_size=None,
-        sampler=None if is_flow else enumerate(orders),
+        sampler=None if is_iterable else enumerate(orders),
         num_workers=workers,
         collate_fn=_unchanged,
         prefetch_factor=prefetch,
