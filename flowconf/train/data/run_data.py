@@ -217,39 +217,42 @@ def _made(
     origins = config.origins
     place = origins.value((*path, "name")) if origins.root.at((*path, "name")) is not None else origins.key(path)
     making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
-    try:
-        with undisturbed(device), making:
-            if cache is None:
-                splits = _called(factory, args, name, place)
-            else:
-                recipe = recipe_of(name, factory, {**args, FITTED: None}, cache.folder)
-                splits = cache.splits(recipe, args.get(FITTED), partial(_called, factory, args, name, place))
-            for part, split in splits.named():
-                if wanted in (None, part) and isinstance(split, Resident):
-                    split.make()
-    except (ConfigError, RunError) as error:
-        raise ConfigError(*placed(error.diagnostics, config, path)) from None
-    except MachineError as error:
-        raise MachineError(*placed(error.diagnostics, config, path)) from None
-    except FlowconfError:
-        raise
-    except PermissionError as problem:
-        message = f"the data set `{name}` cannot read `{problem.filename}`: permission denied"
-        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
-    except (TypeError, ValueError, SystemExit) as problem:
-        message = f"invalid arguments for the data set `{name}`: {problem}"
-        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
-    except OSError:
-        raise
-    except Exception as problem:  # a data set of a project may raise anything
-        if is_out_of_memory(problem):
-            raise
-        message = f"the data set `{name}` cannot be made: {type(problem).__name__}: {problem}"
-        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
+    with _refusing(config, path, name, place), undisturbed(device), making:
+        if cache is None:
+            splits = _called(factory, args, name, place)
+        else:
+            recipe = recipe_of(name, factory, {**args, FITTED: None}, cache.folder)
+            splits = cache.splits(recipe, args.get(FITTED), partial(_called, factory, args, name, place))
+        for part, split in splits.named():
+            if wanted in (None, part) and isinstance(split, Resident):
+                split.make()
     empty = [name for name, split in splits.named() if not len(split)]
     if empty:
         raise ConfigError(Diagnostic("FC0501", f"the split `{empty[0]}` of `{name}` has no rows", place, "data"))
     return splits
+
+
+@contextmanager
+def _refusing(config: Config, path: Keys, name: str, place: Place) -> Iterator[None]:
+    """A block that makes the data set of a path of the config, where its exceptions become errors."""
+    try:
+        yield
+    except (ConfigError, RunError) as error:
+        raise ConfigError(*placed(error.diagnostics, config, path)) from None
+    except MachineError as error:
+        raise MachineError(*placed(error.diagnostics, config, path)) from None
+    except (Exception, SystemExit) as problem:  # a data set of a project may raise anything
+        if isinstance(problem, FlowconfError) or is_out_of_memory(problem):
+            raise
+        if isinstance(problem, PermissionError):
+            message = f"the data set `{name}` cannot read `{problem.filename}`: permission denied"
+        elif isinstance(problem, TypeError | ValueError | SystemExit):
+            message = f"invalid arguments for the data set `{name}`: {problem}"
+        elif isinstance(problem, OSError):
+            raise
+        else:
+            message = f"the data set `{name}` cannot be made: {type(problem).__name__}: {problem}"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
 
 
 def _called(factory: Callable[..., Any], args: Mapping[str, Any], name: str, place: Place) -> Splits:
