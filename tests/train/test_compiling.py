@@ -13,8 +13,7 @@ from flowconf.language import registry
 from flowconf.train.compiling import mode_of
 from flowconf.train.insight.compile_report import report
 from flowconf.train.prepare import prepare
-from tests.train.conftest import TINY
-from tests.train.test_loop import weights
+from tests.train.conftest import TINY, weights
 from tests.train.test_teams import team
 
 BROKEN = """

@@ -26,7 +26,7 @@ from flowconf.train.screen import Screen
 from flowconf.train.stopping import SIGNALS, Stop, interruptible, signals_later
 from tests.train.conftest import killed
 from tests.train.test_changes import TEXT
-from tests.train.test_resume import assert_same, go_on, whole  # noqa: F401 - a fixture
+from tests.train.test_resume import assert_same, go_on
 
 SLOW = pytest.mark.slow
 MANY = [SIGNALS[0], *(pytest.param(number, marks=SLOW) for number in SIGNALS[1:])]
@@ -68,7 +68,7 @@ PLACES = {
 
 @pytest.mark.parametrize("number", MANY)
 @pytest.mark.parametrize("place", PLACES)
-def test_anywhere_else_in_a_run(folder, whole, monkeypatch, capsys, place, number):  # noqa: F811
+def test_anywhere_else_in_a_run(folder, whole, monkeypatch, capsys, place, number):
     owner, name, when = PLACES[place]
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, sending(number, getattr(owner, name), when))

@@ -16,7 +16,7 @@ from flowconf.cli.main import main
 from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.screen import Screen
 from tests.train.test_changes import TEXT
-from tests.train.test_resume import assert_same, go_on, whole  # noqa: F401 - a fixture
+from tests.train.test_resume import assert_same, go_on
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(flowconf.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 
@@ -54,7 +54,7 @@ def test_other_commands_tell_in_one_line_that_they_cannot_be_heard(folder, shell
     assert (ended.returncode, ended.stderr) == (code, words)
 
 
-def test_a_disk_that_is_full_when_the_log_is_written(folder, whole, monkeypatch, capsys):  # noqa: F811
+def test_a_disk_that_is_full_when_the_log_is_written(folder, whole, monkeypatch, capsys):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(self, step):
@@ -78,7 +78,7 @@ def test_a_disk_that_is_full_when_the_log_is_written(folder, whole, monkeypatch,
 
 
 @pytest.mark.parametrize("method", ["log", "flush"])
-def test_a_disk_that_is_full_when_events_are_written(folder, whole, monkeypatch, capsys, method):  # noqa: F811
+def test_a_disk_that_is_full_when_events_are_written(folder, whole, monkeypatch, capsys, method):
     def full(self, *args):
         raise OSError(28, "No space left on device")
 

@@ -25,7 +25,7 @@ from flowconf.train.runs.state import Snapshot, saved_step
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY
-from tests.train.test_resume import assert_same, go_on, whole  # noqa: F401 - a fixture
+from tests.train.test_resume import assert_same, go_on
 
 TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
 LAST = "last.safetensors"
@@ -52,7 +52,7 @@ def at(monkeypatch, step, call):
     monkeypatch.setattr(Screen, "step", lambda self, done: call() if done == step else None)
 
 
-def test_training_goes_on_while_a_checkpoint_is_written(folder, whole, held, monkeypatch):  # noqa: F811
+def test_training_goes_on_while_a_checkpoint_is_written(folder, whole, held, monkeypatch):
     seen = []
 
     def look():
@@ -129,7 +129,7 @@ def test_an_error_ends_the_run_before_the_next_save(folder, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("ending", [KeyboardInterrupt, RunError, ValueError])
-def test_whatever_ends_a_run_waits_for_its_save(folder, whole, held, monkeypatch, ending):  # noqa: F811
+def test_whatever_ends_a_run_waits_for_its_save(folder, whole, held, monkeypatch, ending):
     """The lock is held until the checkpoint is written."""
     wait, locked = Writer.end, []
 
