@@ -15,11 +15,12 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.train.commands.train import train
+from flowconf.train.commands.train import resume, train
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
 
@@ -39,6 +40,9 @@ metrics:
 optimizer: {name: adamw, lr: 0.01}
 trainer: {epochs: 2, best: val/accuracy, devices: cpu}
 """
+
+TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
+"""The same with checkpoints, evaluations and lines of the log after different steps."""
 
 
 def place_in(text: str, marked: str, start: int = 0) -> str:
@@ -93,6 +97,30 @@ def whole(request, tmp_path_factory):
 def weights(run, name="last"):
     found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
     return {name: tensor for name, tensor in found.items() if not name.startswith("@")}
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def left_behind(run):
+    """Everything of a run that must not depend on when it was interrupted."""
+    found = {}
+    for file in (run.folder / "checkpoints").glob("*.safetensors"):
+        found |= {f"{file.stem}/{key}": tensor for key, tensor in load_file(file).items()}
+    return found
+
+
+def assert_same(first, second):
+    mine, theirs = left_behind(first), left_behind(second)
+    assert mine.keys() == theirs.keys()
+    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
+    assert first.log == second.log
+    assert first.record["metrics"] == second.record["metrics"]
+
+
+def go_on(folder, run=None, *overrides):
+    return folder.run(resume(run or folder.runs()[-1], overrides, Screen(folder.said)))
 
 
 def module(monkeypatch, name, **members):

@@ -15,8 +15,7 @@ from flowconf.language import registry
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.seeds import seed_for
 from tests.other_packages import imported
-from tests.train.conftest import TINY, killed, place_in
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed, place_in
 from tests.train.test_teams import assert_alike, team
 
 

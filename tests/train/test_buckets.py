@@ -10,8 +10,7 @@ import flowconf
 from flowconf.language import registry
 from flowconf.train.data.sampling import Buckets, Sampler, epoch_order
 from flowconf.train.data.splits import Resident, Splits
-from tests.train.conftest import killed, place_in
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import assert_same, go_on, killed, place_in
 from tests.train.test_teams import assert_alike, team
 
 CPU = torch.device("cpu")

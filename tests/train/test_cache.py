@@ -29,9 +29,8 @@ from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Resident, Splits, place_of_row
 from flowconf.train.data.streams import Items
 from tests.other_packages import imported
-from tests.train.conftest import TINY, killed
+from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.disk import Disk
-from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import assert_alike, team
 from tests.train.test_tokens import TEXTS, TOKENIZER
 

@@ -17,8 +17,7 @@ from flowconf.language import projects, registry
 from flowconf.report import ConfigError, RunError
 from flowconf.train.commands.train import train
 from flowconf.train.runs.writer import Writer
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on, left_behind
+from tests.train.conftest import TINY, assert_same, go_on, killed, left_behind
 from tests.train.test_resume_teams import dying, go_on_together
 from tests.train.test_teams import team, together
 

@@ -25,11 +25,10 @@ from flowconf.train.commands.train import resume
 from flowconf.train.data import builtin
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, Folder, killed
+from tests.train.conftest import TEXT, Folder, killed
 from tests.train.test_checkpoints import snapshot
 from tests.train.test_turns import WGAN
 
-TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
 PHASED = """
 schedule: {name: cosine, warmup: 2}
 phases:

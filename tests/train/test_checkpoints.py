@@ -18,9 +18,7 @@ from flowconf.graph.weights.seal import digest_of, sealed
 from flowconf.train import loop
 from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed
-
-TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
+from tests.train.conftest import TEXT, killed
 
 
 @pytest.fixture

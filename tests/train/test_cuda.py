@@ -13,8 +13,7 @@ import flowconf
 from flowconf.report import FlowconfError
 from flowconf.train import loop
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on
 
 pytestmark = [
     pytest.mark.gpu,

@@ -24,9 +24,7 @@ from flowconf.train.runs.lock import is_held, take
 from flowconf.train.runs.state import saved_step
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import SIGNALS, Stop, interruptible, signals_later
-from tests.train.conftest import killed
-from tests.train.test_changes import TEXT
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TEXT, assert_same, go_on, killed
 
 SLOW = pytest.mark.slow
 MANY = [SIGNALS[0], *(pytest.param(number, marks=SLOW) for number in SIGNALS[1:])]

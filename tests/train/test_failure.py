@@ -18,8 +18,7 @@ from flowconf.train.data import builtin
 from flowconf.train.data.splits import Resident
 from flowconf.train.insight import failure
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, weights
-from tests.train.test_loop import same
+from tests.train.conftest import TINY, same, weights
 
 FIND = "trainer.find_nan=true"
 

@@ -11,8 +11,7 @@ import flowconf
 from flowconf.report import ConfigError, MachineError
 from flowconf.train.data.huggingface import huggingface
 from tests.other_packages import imported
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,7 @@ from flowconf.cli.main import main
 from flowconf.report import ConfigError
 from flowconf.train.runs.kept import Kept
 from flowconf.train.runs.state import Snapshot
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.test_resume_teams import dying, go_on_together
 from tests.train.test_teams import team, together
 

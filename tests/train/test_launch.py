@@ -13,8 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import flowconf
-from tests.train.conftest import TINY, Folder
-from tests.train.test_resume import assert_same
+from tests.train.conftest import TINY, Folder, assert_same
 
 pytestmark = pytest.mark.slow
 

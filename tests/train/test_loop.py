@@ -17,11 +17,7 @@ from flowconf.train.data.builtin import synthetic
 from flowconf.train.data.sampling import epoch_order
 from flowconf.train.job import Job
 from flowconf.train.objective.routing import Routes
-from tests.train.conftest import TINY, weights
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+from tests.train.conftest import TINY, same, weights
 
 
 def by_hand(epochs=2, warmup=5, clip=0.5, lr=0.01):

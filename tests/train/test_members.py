@@ -13,9 +13,7 @@ from torch import nn
 import flowconf
 from flowconf.train.data.builtin import synthetic
 from flowconf.train.data.sampling import epoch_order
-from tests.train.conftest import TINY, killed, weights
-from tests.train.test_loop import same
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed, same, weights
 from tests.train.test_teams import SLOW, assert_alike, team
 
 TIED = (

@@ -18,8 +18,7 @@ from flowconf.train.header import header, optimizer_lines
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import layer_decay
 from flowconf.train.prepare import prepare
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 
 BODY = (
     TINY.replace("    drop: Dropout(0.1)\n", "")

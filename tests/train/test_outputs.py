@@ -15,8 +15,7 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.train.runs.tensorboard import EventFile
 from flowconf.train.screen import Screen
-from tests.train.test_changes import TEXT
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TEXT, assert_same, go_on
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(flowconf.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
 

@@ -17,8 +17,7 @@ from flowconf.language.training import Convergence, PhaseSection, Trend
 from flowconf.report import ConfigError
 from flowconf.train.phases import Frozen, Phases, converged, improving, stalled
 from flowconf.train.prepare import prepare
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 
 TWO = TINY.replace(
     "metrics:",

@@ -18,10 +18,9 @@ from flowconf.train.commands.train import train
 from flowconf.train.runs.state import Snapshot
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, Folder, killed
+from tests.train.conftest import TINY, Folder, assert_same, killed
 from tests.train.disk import CUTS, Disk
 from tests.train.teams import together
-from tests.train.test_resume import assert_same
 from tests.train.test_resume_teams import dying, go_on_together
 from tests.train.test_teams import team
 

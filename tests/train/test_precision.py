@@ -14,8 +14,7 @@ from flowconf.train.optim.groups import state_bytes
 from flowconf.train.precision import Precision, numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed, weights
-from tests.train.test_resume import assert_same
+from tests.train.conftest import TINY, assert_same, killed, weights
 
 PICTURES = """
 model:

@@ -19,9 +19,7 @@ from flowconf.train import loop
 from flowconf.train.commands.profile import profile
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, Folder, killed, weights
-from tests.train.test_loop import same
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, Folder, assert_same, go_on, killed, same, weights
 from tests.train.test_teams import team
 
 NET = """

@@ -12,7 +12,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 import flowconf
@@ -24,30 +23,7 @@ from flowconf.report import ConfigError, RunError
 from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import SIGNALS
-from tests.train.conftest import TINY, killed
-
-TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
-
-
-def left_behind(run):
-    """Everything of a run that must not depend on when it was interrupted."""
-    found = {}
-    for file in (run.folder / "checkpoints").glob("*.safetensors"):
-        found |= {f"{file.stem}/{key}": tensor for key, tensor in load_file(file).items()}
-    return found
-
-
-def assert_same(first, second):
-    mine, theirs = left_behind(first), left_behind(second)
-    assert mine.keys() == theirs.keys()
-    assert [name for name in mine if not torch.equal(mine[name], theirs[name])] == []
-    assert first.log == second.log
-    assert first.record["metrics"] == second.record["metrics"]
-
-
-def go_on(folder, run=None, *overrides):
-    return folder.run(resume(run or folder.runs()[-1], overrides, Screen(folder.said)))
-
+from tests.train.conftest import TEXT, TINY, assert_same, go_on, killed
 
 SLOW = pytest.mark.slow
 

@@ -12,9 +12,8 @@ from flowconf.cli.main import main
 from flowconf.graph.weights import files
 from flowconf.train.commands.train import resume, train
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed
+from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.teams import together
-from tests.train.test_resume import assert_same, go_on
 from tests.train.test_teams import DEEP, NORMED, team, with_keys
 
 SLOW = pytest.mark.slow

@@ -13,8 +13,7 @@ from flowconf.report import ConfigError
 from flowconf.train.loop import one_step
 from flowconf.train.optim.averages import Averages
 from flowconf.train.prepare import prepare
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 
 ROUTED = TINY.replace("    drop: Dropout(0.1)\n", "").replace(
     "metrics:",

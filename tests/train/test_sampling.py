@@ -17,8 +17,7 @@ from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.sampling import Groups, Sampler, by_value, by_weight, drawn_order, epoch_order
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.data.streams import Items
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.test_teams import assert_alike, team
 
 CPU = torch.device("cpu")

@@ -24,10 +24,8 @@ from flowconf.train.runs import best, lock
 from flowconf.train.runs.state import Snapshot, saved_step
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TEXT, assert_same, go_on
 
-TEXT = TINY.replace("epochs: 2", "epochs: 2, checkpoint_every: 3, evaluate_every: 5, log_every: 4")
 LAST = "last.safetensors"
 SECONDS = 60
 """The limit of a wait that ends at once, or never."""

@@ -21,8 +21,7 @@ from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Splits
 from flowconf.train.data.streams import Items, as_split, seeded
-from tests.train.conftest import TINY, killed
-from tests.train.test_resume import assert_same, go_on
+from tests.train.conftest import TINY, assert_same, go_on, killed
 
 CPU = torch.device("cpu")
 

@@ -16,8 +16,7 @@ from flowconf.report import RunError
 from flowconf.train.commands.train import resume
 from flowconf.train.runs.folder import whole_lines
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed
-from tests.train.test_changes import TEXT
+from tests.train.conftest import TEXT, TINY, killed
 from tests.train.test_checkpoints import in_state, last, snapshot
 
 
