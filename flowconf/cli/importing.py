@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowconf.text.output import write_output
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -47,7 +49,7 @@ def import_module(
         sys.stdout.write(text)
         sys.stdout.flush()
     else:
-        output.write_text(text, encoding="utf-8")
+        write_output(output, text.encode())
     for line in _account(module, found, shapes, weights):
         print(line, file=sys.stderr)
 

@@ -28,7 +28,9 @@ def report(
     trust: TrustOption = False,
 ) -> None:
     """Write a page with the curves, results, settings and graph of a run, or a comparison of several."""
+    from flowconf.draw.page.assemble import report_page
     from flowconf.report import render_text, wants_colour, write_drawn
+    from flowconf.text.output import write_output
     from flowconf.train.runs.report_data import report_data
     from flowconf.train.runs.report_page import REPORT, graph_of, write_page
 
@@ -40,7 +42,10 @@ def report(
     if warnings or more:
         write_drawn(f"{render_text([*warnings, *more], wants_colour())}\n\n", sys.stderr)
     file = output or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    write_page(data, file)
+    if output is None:
+        write_page(data, file)
+    else:
+        write_output(file, report_page(data).encode())
     print(file)
 
 

@@ -17,9 +17,9 @@ def schema(
     """Write JSON Schemas for editors, including the names that this project registers."""
     from flowconf.language.json_schema import schemas
     from flowconf.language.projects import import_project
+    from flowconf.text.output import write_output
 
     import_project(Path.cwd())
-    output.mkdir(parents=True, exist_ok=True)
     for name, content in schemas().items():
-        (output / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_output(output / name, f"{json.dumps(content, indent=1)}\n".encode())
         print(output / name)

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from flowconf.report import Diagnostic, MachineError
+from flowconf.text.output import write_output
 
 TEXT_SUFFIXES = (".dot", ".gv")
 IMAGE_SUFFIXES = (".svg", ".png", ".pdf")
@@ -27,8 +28,7 @@ def write(text: str, file: Path) -> None:
     """Write DOT `text` to `file`, as an image if its suffix is one of `IMAGE_SUFFIXES`."""
     image = file.suffix.lower() in IMAGE_SUFFIXES
     content = render(text, file.suffix.lower().lstrip(".")) if image else text.encode()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    write_output(file, content)
 
 
 def _with_graphviz(text: str, form: str) -> bytes:

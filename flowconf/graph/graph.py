@@ -31,6 +31,7 @@ from flowconf.graph.weights.loading import WeightReport
 from flowconf.language.resolve.reserved_names import STATE
 from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, Diagnostic, PathError
+from flowconf.text.output import write_output
 
 
 class Graph(GraphTree):
@@ -207,7 +208,7 @@ class Graph(GraphTree):
 
     def svg(self, file: str | PathLike[str], depth: int | None = None) -> None:
         """Write the diagram as an SVG image. Raises `MachineError` if no renderer is available, and `OSError`."""
-        Path(file).write_bytes(render(self.dot(depth), "svg"))
+        write_output(Path(file), render(self.dot(depth), "svg"))
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("forward", "_seen")}

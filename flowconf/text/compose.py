@@ -38,6 +38,7 @@ from flowconf.text.defaults import Composed, Included
 from flowconf.text.interpolate import resolve
 from flowconf.text.library import Library, check_graph_name
 from flowconf.text.merge import MISSING, MergeRules, drop, merge, nested, removals
+from flowconf.text.output import write_output
 from flowconf.text.overrides import Override
 from flowconf.text.overruled import Overruled, overruled
 from flowconf.text.source import absolute
@@ -396,7 +397,7 @@ def _restore(file: File, before: bytes | None, made: Sequence[File]) -> None:
         if before is None:
             file.unlink(missing_ok=True)
         else:
-            file.write_bytes(before)
+            write_output(file, before)
         for folder in made:
             folder.rmdir()
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from flowconf.report import Diagnostic, Fix, Place
+from flowconf.text.output import write_output
 from flowconf.text.source import MAX_BYTES, edited_text
 
 PACKAGE = Path(__file__).parent.parent
@@ -27,7 +28,7 @@ def apply(diagnostics: Iterable[Diagnostic]) -> list[Place]:
     made = mended(fix for d in diagnostics if (fix := d.fix) is not None)
     for file, text in made.texts.items():
         mark = BOM if Path(file).read_bytes().startswith(BOM) else b""
-        Path(file).write_bytes(mark + text.encode())
+        write_output(Path(file), mark + text.encode())
     return list(made.places)
 
 

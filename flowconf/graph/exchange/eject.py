@@ -19,11 +19,11 @@ from flowconf.graph.source.demand import without_copies
 from flowconf.graph.source.emit import Program, lent_modules
 from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
-from flowconf.graph.weights.files import write_atomically
 from flowconf.language.changing import first_value
 from flowconf.language.paths import nearest
 from flowconf.language.plan import GraphPlan
 from flowconf.report import ConfigError, Diagnostic
+from flowconf.text.output import write_output
 
 
 def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
@@ -34,8 +34,7 @@ def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
     file = Path(file)
     beside = file.with_suffix(".safetensors") if weights else None
     text = ejected(graph, beside.name if beside is not None else None)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, text.encode())
+    write_output(file, text.encode())
     if beside is not None:
         graph.save(beside)
     return beside

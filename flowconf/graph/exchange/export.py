@@ -23,11 +23,11 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 from flowconf.graph import runtime
 from flowconf.graph.failed_step import MARK
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.files import write_atomically
 from flowconf.language.open_size import parts
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan, Input, Mount, Step
 from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, first_line, listing, raised_here
+from flowconf.text.output import write_output
 
 ENDINGS = (".pt2", ".onnx")
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -77,8 +77,7 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     data, run = _as_onnx(program, inputs, symbols) if file.suffix == ".onnx" else _as_pt2(program)
     others = _example(inputs, {**dict(zip(symbols, COMPARED * len(symbols), strict=False)), **(sizes or {})})
     difference = _difference(graph, run, others)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, data)
+    write_output(file, data)
     return Exported(file, symbols, tuple(tuple(tensor.shape) for tensor in others), difference)
 
 

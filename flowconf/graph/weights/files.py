@@ -1,10 +1,9 @@
-"""Atomic writes: to a temporary file, which is flushed to disk and renamed."""
+"""Writes files of tensors in the safetensors format, atomically."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,43 +16,12 @@ from flowconf.graph.sharded import whole
 from flowconf.graph.weights.listing import DTYPES
 from flowconf.graph.weights.seal import data_of, digest_of, sealed
 from flowconf.report import Diagnostic, Place, RunError, dtype_name
+from flowconf.text.output import write_atomically
 
 NAMES: dict[torch.dtype, str] = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
 """The names of types in the safetensors format."""
 ALIGNMENT = 8
 """The header of a safetensors file is padded to a multiple of this many bytes."""
-BUFFER = 1 << 20
-"""Bytes that are written at once."""
-
-
-def write_atomically(file: Path, *parts: bytes | memoryview) -> None:
-    """Replace `file` by the concatenation of `parts`. Raises `OSError`, and then leaves the earlier file unchanged."""
-    temporary = file.with_name(temporary_name(file.name, str(os.getpid())))
-    temporary.unlink(missing_ok=True)  # of a killed process, or a link to another file
-    try:
-        with temporary.open("xb", BUFFER) as stream:
-            stream.writelines(parts)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(file.parent)
-
-
-def temporary_name(name: str, process: str) -> str:
-    """The name under which a process writes a file before it takes its place."""
-    return f".{name}.{process}.tmp"
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the entries of a folder to disk. Raises `OSError`."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 @torch.no_grad()

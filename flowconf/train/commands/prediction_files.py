@@ -85,6 +85,9 @@ def prediction_file(output: str | Path) -> Iterator[PredictionFile]:
     try:
         yield found
         found.finish()
+    except OSError as problem:
+        problem.filename = problem.filename or str(file)
+        raise
     finally:
         if found.format is not None:
             found.format.close()

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from flowconf.graph.weights.files import header_of, sync_folder
+from flowconf.graph.weights.files import header_of
 from flowconf.graph.weights.seal import data_of
 from flowconf.graph.weights.sources import as_unicode
 from flowconf.report import (
@@ -39,6 +39,7 @@ from flowconf.report import (
     printable,
     why_not,
 )
+from flowconf.text.output import sync_folder
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled, typed_shape
 from flowconf.train.data.recipe import Stamp, stamp

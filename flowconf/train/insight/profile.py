@@ -24,9 +24,9 @@ from flowconf.draw.levels import picture
 from flowconf.draw.secrets import with_references
 from flowconf.draw.svg import write
 from flowconf.graph.tracing import Trail
-from flowconf.graph.weights.files import write_atomically
 from flowconf.language.training import ProfileSection
 from flowconf.report import MachineError, shown_path
+from flowconf.text.output import write_atomically
 from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
 from flowconf.train.insight.visited_steps import Take, watched
 from flowconf.train.job import Job

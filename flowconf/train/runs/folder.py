@@ -22,11 +22,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from flowconf.graph.weights.files import sync_folder, temporary_name, write_atomically
 from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, RECORD, known_record
 from flowconf.language.config import Config
 from flowconf.report import Diagnostic, Place, RunError, shell_word, shown_path, why_not
 from flowconf.report.origins import dotted
+from flowconf.text.output import sync_folder, temporary_name, write_atomically
 from flowconf.text.write import describe, dump
 from flowconf.train.runs import lock
 from flowconf.train.runs.environment import environment

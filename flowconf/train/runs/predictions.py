@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from flowconf.graph.weights.files import write_atomically
 from flowconf.language.section import Section
 from flowconf.language.value_types import Count
+from flowconf.text.output import write_atomically
 from flowconf.train.runs.log_reader import open_regular
 from flowconf.train.runs.media import image_of
 

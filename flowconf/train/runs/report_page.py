@@ -14,10 +14,10 @@ from flowconf.draw.levels import picture
 from flowconf.draw.page.assemble import report_page
 from flowconf.graph.facts import facts_of, facts_of_graph
 from flowconf.graph.graph import Graph
-from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.sources import CONFIG
 from flowconf.report import Diagnostic, FlowconfError
 from flowconf.report.origins import Origins, dotted
+from flowconf.text.output import write_atomically
 from flowconf.train.objective.predictions import Predictions
 from flowconf.train.runs.predictions import write_predictions
 from flowconf.train.runs.report_data import origins_of, report_data, written_place

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flowconf.graph.weights.files import write_atomically
 from flowconf.graph.weights.records import is_number
 from flowconf.graph.weights.sources import CONFIG, record
 from flowconf.language.config import Config
@@ -35,6 +34,7 @@ from flowconf.report import (
 )
 from flowconf.report.columns import aligned
 from flowconf.text import read
+from flowconf.text.output import write_atomically
 from flowconf.text.write import dump
 from flowconf.train.runs.listing import DIED, flat, has_died, is_ignored
 from flowconf.train.runs.lock import LINES as METRICS
