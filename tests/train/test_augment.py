@@ -16,7 +16,7 @@ from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.seeds import seed_for
 from tests.other_packages import imported
 from tests.train.conftest import TINY, assert_same, go_on, killed, place_in
-from tests.train.test_teams import assert_alike, team
+from tests.train.teams import assert_alike, team
 
 
 class Jolt:

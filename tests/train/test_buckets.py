@@ -11,7 +11,7 @@ from flowconf.language import registry
 from flowconf.train.data.sampling import Buckets, Sampler, epoch_order
 from flowconf.train.data.splits import Resident, Splits
 from tests.train.conftest import assert_same, go_on, killed, place_in
-from tests.train.test_teams import assert_alike, team
+from tests.train.teams import assert_alike, team
 
 CPU = torch.device("cpu")
 LONGEST = 24

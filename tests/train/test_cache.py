@@ -31,7 +31,7 @@ from flowconf.train.data.streams import Items
 from tests.other_packages import imported
 from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.disk import Disk
-from tests.train.test_teams import assert_alike, team
+from tests.train.teams import assert_alike, team
 from tests.train.test_tokens import TEXTS, TOKENIZER
 
 CPU = torch.device("cpu")

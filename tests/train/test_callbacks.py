@@ -18,8 +18,7 @@ from flowconf.report import ConfigError, RunError
 from flowconf.train.commands.train import train
 from flowconf.train.runs.writer import Writer
 from tests.train.conftest import TINY, assert_same, go_on, killed, left_behind
-from tests.train.test_resume_teams import dying, go_on_together
-from tests.train.test_teams import team, together
+from tests.train.teams import dying, go_on_together, team, together
 
 NORMED = TINY.replace("hidden: ReLU", "norm: BatchNorm1d(16)\n    hidden: ReLU").replace(
     "trainer: {epochs: 2,", "trainer: {epochs: 2, ema: 0.9, clip: 1.0, log_every: 4,"

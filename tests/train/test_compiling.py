@@ -14,7 +14,7 @@ from flowconf.train.compiling import mode_of
 from flowconf.train.insight.compile_report import report
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY, weights
-from tests.train.test_teams import team
+from tests.train.teams import team
 
 BROKEN = """
 model:

@@ -15,8 +15,8 @@ from flowconf.train.commands.train import resume, train
 from flowconf.train.screen import Screen
 from flowconf.train.team.sharding import units
 from tests.train.conftest import assert_same
-from tests.train.teams import together
-from tests.train.test_teams import CASES, DEEP, NORMED, SLOW, assert_alike, team, with_keys
+from tests.train.teams import assert_alike, team, together
+from tests.train.test_teams import CASES, DEEP, NORMED, SLOW, with_keys
 
 NESTED = """
 model:

@@ -12,9 +12,8 @@ from flowconf.cli.main import main
 from flowconf.train.screen import Screen
 from flowconf.train.team import watch
 from tests.train.conftest import assert_same
-from tests.train.teams import together
-from tests.train.test_resume_teams import go_on_together
-from tests.train.test_teams import PLAIN, team
+from tests.train.teams import go_on_together, team, together
+from tests.train.test_teams import PLAIN
 
 pytestmark = pytest.mark.slow
 

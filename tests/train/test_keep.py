@@ -16,8 +16,7 @@ from flowconf.report import ConfigError
 from flowconf.train.runs.kept import Kept
 from flowconf.train.runs.state import Snapshot
 from tests.train.conftest import TINY, assert_same, go_on, killed
-from tests.train.test_resume_teams import dying, go_on_together
-from tests.train.test_teams import team, together
+from tests.train.teams import dying, go_on_together, team, together
 
 PLAIN = TINY.replace("trainer: {epochs: 2, best: val/accuracy,", "trainer: {epochs: 2, evaluate_every: 3, ema: 0.5,")
 KEEP = "trainer.keep={best: 2, every: 5}"

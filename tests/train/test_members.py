@@ -14,7 +14,8 @@ import flowconf
 from flowconf.train.data.builtin import synthetic
 from flowconf.train.data.sampling import epoch_order
 from tests.train.conftest import TINY, assert_same, go_on, killed, same, weights
-from tests.train.test_teams import SLOW, assert_alike, team
+from tests.train.teams import assert_alike, team
+from tests.train.test_teams import SLOW
 
 TIED = (
     TINY.replace("    drop: Dropout(0.1)\n", "    square: Linear(16, 16)\n    act: Tanh\n    again: AGAIN\n")

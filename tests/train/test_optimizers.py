@@ -19,6 +19,7 @@ from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import layer_decay
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY, assert_same, go_on, killed
+from tests.train.teams import TOLERANCE, team
 
 BODY = (
     TINY.replace("    drop: Dropout(0.1)\n", "")
@@ -447,7 +448,6 @@ def test_parts_in_half_precision_with_frozen_ones(folder, precision):
 
 @pytest.mark.parametrize("kind", BOTH)
 def test_two_processes_equal_one(folder, kind):
-    from tests.train.test_teams import TOLERANCE, team
 
     text = TWINS[kind][0].replace("steps: 100", "steps: 12").replace("steps: 40", "steps: 2")
     one = dict(flowconf.load_run(folder.train(text=text).folder, last=True).named_parameters())

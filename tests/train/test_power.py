@@ -20,9 +20,7 @@ from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, Folder, assert_same, killed
 from tests.train.disk import CUTS, Disk
-from tests.train.teams import together
-from tests.train.test_resume_teams import dying, go_on_together
-from tests.train.test_teams import team
+from tests.train.teams import dying, go_on_together, team, together
 
 pytestmark = pytest.mark.slow
 

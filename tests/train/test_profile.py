@@ -20,7 +20,7 @@ from flowconf.train.commands.profile import profile
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, Folder, assert_same, go_on, killed, same, weights
-from tests.train.test_teams import team
+from tests.train.teams import team
 
 NET = """
 model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 
 import pytest
@@ -13,8 +12,8 @@ from flowconf.graph.weights import files
 from flowconf.train.commands.train import resume, train
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, assert_same, go_on, killed
-from tests.train.teams import together
-from tests.train.test_teams import DEEP, NORMED, team, with_keys
+from tests.train.teams import dying, go_on_together, team, together
+from tests.train.test_teams import DEEP, NORMED, with_keys
 
 SLOW = pytest.mark.slow
 PHASES = """
@@ -38,20 +37,6 @@ def test_one_process(folder, step):
     whole = folder.train(text=text)
     killed(lambda: folder.train(text=text), step)
     assert_same(go_on(folder), whole)
-
-
-def dying(step, number=signal.SIGKILL, ranks=(0, 1)):
-    """Lets the process of one of these ranks end when it has done a step."""
-
-    def end(self, done):
-        if done == step and int(os.environ["RANK"]) in ranks:
-            os.kill(os.getpid(), number)
-
-    Screen.step = end
-
-
-def go_on_together(run):
-    assert together(lambda rank: resume(str(run)) and None) == [0, 0]
 
 
 @SLOW

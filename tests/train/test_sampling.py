@@ -18,7 +18,7 @@ from flowconf.train.data.sampling import Groups, Sampler, by_value, by_weight, d
 from flowconf.train.data.splits import Resident, Splits
 from flowconf.train.data.streams import Items
 from tests.train.conftest import TINY, assert_same, go_on, killed
-from tests.train.test_teams import assert_alike, team
+from tests.train.teams import assert_alike, team
 
 CPU = torch.device("cpu")
 EMPTY = torch.Generator()

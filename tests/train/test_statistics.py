@@ -12,9 +12,9 @@ from flowconf.graph.build import build_graph
 from flowconf.report import ConfigError
 from flowconf.train.callbacks import statistics
 from tests.train.conftest import TINY, assert_same, go_on, killed, left_behind
+from tests.train.teams import team
 from tests.train.test_callbacks import COMPILES, NORMED
 from tests.train.test_report import data_in
-from tests.train.test_teams import team
 
 PLAIN = TINY.replace("Dropout(0.1)", "Identity").replace("name: adamw, lr: 0.01", "name: sgd, lr: 0.5")
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import threading
 import time
 
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 
@@ -21,43 +19,12 @@ from flowconf.report import ConfigError
 from flowconf.train.commands.train import train
 from flowconf.train.data.splits import Splits
 from tests.train.conftest import TINY
-from tests.train.teams import together
+from tests.train.teams import assert_alike, team, together
 
 SLOW = pytest.mark.slow
-TOLERANCE = {"rtol": 0, "atol": 2e-5}
 PLAIN = TINY.replace("    drop: Dropout(0.1)\n", "").replace(
     "epochs: 2, ", "epochs: 2, evaluate_every: 5, checkpoint_every: 3, log_every: 4, "
 )
-
-
-def weights(run, name="last"):
-    found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
-    return {key: tensor for key, tensor in found.items() if not key.startswith(("@random", "@own/random"))}
-
-
-def assert_alike(one, several):
-    """Two runs that differ by rounding alone."""
-    torch.testing.assert_close(weights(several), weights(one), **TOLERANCE)
-    torch.testing.assert_close(weights(several, "best"), weights(one, "best"), **TOLERANCE)
-    assert [line.keys() for line in several.log] == [line.keys() for line in one.log]
-    for mine, theirs in zip(several.log, one.log, strict=True):
-        assert mine.pop("phase", None) == theirs.pop("phase", None)
-        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
-    assert several.record["metrics"] == pytest.approx(one.record["metrics"], rel=1e-4, abs=1e-5)
-
-
-def team(folder, text, *overrides, size=2):
-    """A run by several processes."""
-    config = load(folder.write(text), [*overrides, f"trainer.devices={size}"])
-    before = len(folder.runs()) if (folder.path / "runs").is_dir() else 0
-
-    def ends_with_threads(rank):
-        train(config)
-        return any(thread.name == "watch" for thread in threading.enumerate())
-
-    assert together(ends_with_threads, size) == [0] * size
-    assert len(folder.runs()) == before + 1
-    return folder.run(folder.runs()[-1])
 
 
 def compare(folder, text, *overrides, size=2):

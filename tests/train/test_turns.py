@@ -15,8 +15,8 @@ from flowconf.train.commands.train import train
 from flowconf.train.loop import one_step
 from flowconf.train.prepare import prepare
 from tests.train.conftest import assert_same, go_on, killed
-from tests.train.test_resume_teams import dying, go_on_together
-from tests.train.test_teams import DEEP, TOLERANCE, team, together, with_keys
+from tests.train.teams import TOLERANCE, dying, go_on_together, team, together
+from tests.train.test_teams import DEEP, with_keys
 
 WGAN = """
 model:
