@@ -12,7 +12,18 @@ from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 
-from flowconf.report import Advice, ConfigError, Diagnostic, Place, Reporter, Suggestion, nearest, why_not
+from flowconf.report import (
+    Advice,
+    ConfigError,
+    Diagnostic,
+    Place,
+    Reporter,
+    Suggestion,
+    nearest,
+    shell_word,
+    shown_path,
+    why_not,
+)
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
@@ -126,7 +137,7 @@ def _decoded(name: str) -> str:
             raise _unreadable(name, f"there is no file `{path.name}`", _neighbour(path))
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "not a regular file"
-            raise _unreadable(name, f"`{path.name}` is {kind}")
+            raise _unreadable(name, f"`{path.name}` is {kind}", _inside(path))
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise _unreadable(name, f"`{path.name}` has {size:,} bytes; the limit is {MAX_BYTES:,}")
@@ -162,6 +173,14 @@ def _neighbour(path: Path) -> Advice | None:
     stems = {entry.stem: entry.name for entry in beside if entry.suffix in (path.suffix, ".yaml", ".yml", ".toml")}
     close = nearest(path.stem, stems)
     return Suggestion(stems[close]) if close else None
+
+
+def _inside(path: Path) -> Advice | None:
+    """The help for a folder in the place of a file: how a run is continued, or a config in the folder."""
+    if next(path.glob("run.json"), None) or next(path.glob("*/run.json"), None):
+        return f"a run is continued by `flowconf train --resume {shell_word(shown_path(path))}`"
+    first = min(path.glob("*.yaml"), default=None)
+    return f"write the file of a config, such as `{shown_path(first)}`" if first is not None else None
 
 
 def _unreadable(name: str, message: str, advice: Advice | None = None) -> ConfigError:

@@ -28,7 +28,7 @@ def _size(job: Job) -> list[str]:
     training, trainer = job.config.training, job.config.training.trainer
     epochs = job.total_steps / job.sampler.batches
     length = f"{epochs:.4g} epoch{'' if epochs == 1 else 's'}"
-    steps = f"{job.total_steps:,}"
+    steps, batch = f"{job.total_steps:,}", min(training.data.batch_size, job.sampler.rows)
     rows = [f"{len(job.train):,} train", *(f"{len(feed):,} {name}" for name, feed in job.held_out.items())]
     rows[-1] += " (not evaluated)" if "test" in job.held_out and not trainer.test else ""
     count = torch.get_num_threads()
@@ -40,7 +40,7 @@ def _size(job: Job) -> list[str]:
     return [
         f"data       {training.data.name}: {', '.join(rows)}",
         *(f"cache      {line}" for line in job.cached),
-        f"steps      {steps} of {training.data.batch_size} rows, {job.sampler.batches:,} an epoch: {length}",
+        f"steps      {steps} of {batch} rows, {job.sampler.batches:,} an epoch: {length}",
         f"device     {several}{name}{threads}, {', '.join(how)}",
     ]
 

@@ -396,3 +396,12 @@ init_from: {config: other.yaml, at: logits}
     assert plain["loss"]["label"]["weight"] == {"steps": {"values": [1, 2], "at": [0.5]}}
     assert plain["init_from"] == {"path": "other", "at": "logits"}
     assert plain["schedule"] == {"name": "cosine", "warmup": {"step": 4}}
+
+
+@pytest.mark.parametrize(("factor", "said"), [(None, "got `None`"), (-1.0, "is -1 at 0%")])
+def test_a_schedule_that_returns_no_factor(tmp_path, monkeypatch, factor, said):
+    monkeypatch.setitem(registry.schedules.registered, "own", lambda progress: factor)
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("{name: cosine, final: 0.1}", "{name: own}"), encoding="utf-8")
+    (found,) = flowconf.check(tmp_path / "config.yaml")
+    assert found.code == "FC0123"
+    assert said in found.message

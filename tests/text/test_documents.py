@@ -55,6 +55,23 @@ def test_a_folder_or_a_pipe_is_not_a_file(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
+def test_a_folder_of_configs_and_one_of_runs_say_what_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("configs/b.yaml", "configs/a.yaml", "runs/a/1/run.json"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    expected = {
+        "configs": "write the file of a config, such as `configs/a.yaml`",
+        "runs/a": "a run is continued by `flowconf train --resume runs/a`",
+        "runs/a/1": "a run is continued by `flowconf train --resume runs/a/1`",
+        "runs": None,
+    }
+    for folder, advice in expected.items():
+        with pytest.raises(ConfigError, match="is a folder") as raised:
+            read(folder)
+        assert raised.value.diagnostics[0].help == advice
+
+
 def test_a_missing_file_is_suggested_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "digits.yaml").write_text("a: 1")
     with pytest.raises(ConfigError) as caught:

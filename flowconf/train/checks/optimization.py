@@ -36,9 +36,11 @@ def check_optimization(config: Config, reach: Reach, reporter: Reporter) -> None
 
 
 def _factors(shape: Callable[[float], float]) -> None:
-    """Raise `ValueError` for a schedule whose factor is negative or not finite."""
+    """Raise `ValueError` for a schedule whose factor is no number, negative or not finite."""
     for progress in (0.0, 0.5, 1.0):
         factor = shape(progress)
+        if not hasattr(factor, "__float__"):
+            raise ValueError(f"it must return the factor of the learning rate, a number, got `{factor}`")
         if not 0 <= factor < math.inf:
             raise ValueError(f"the learning rate factor is {factor:g} at {progress:.0%} of the run")
 
