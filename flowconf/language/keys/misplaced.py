@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -24,6 +24,16 @@ TABLES = {"data": registry.datasets, "optimizer": registry.optimizers, "schedule
 
 Entries = dict[str, Any]
 Placing = Callable[[Path], Place]
+
+
+@dataclass(frozen=True, eq=False)
+class Allowed:
+    """The values of an annotation: mappings of these models, or with arbitrary names for `named` ones, or lists."""
+
+    annotation: Any
+    models: tuple[type[BaseModel], ...] = ()
+    named: Allowed | None = None
+    items: Allowed | None = None
 
 
 @dataclass(frozen=True)
@@ -47,47 +57,48 @@ class Stray:
 
 def strays(model: type[BaseModel], data: object, wrong: Collection[Path], place: Placing) -> list[Stray]:
     """The misplaced keys of `data`. `wrong` are the paths with errors; `place` returns the place of a key."""
-    levels = dict(_levels(model, data, ()))
+    levels = dict(_levels(model, data))
     suspects = {path[:length] for path in wrong for length in range(1, len(path) + 1)}
     found: list[Stray] = []
-    for owner, (annotation, members) in levels.items():
+    for owner, (allowed, members) in levels.items():
         if any(key == owner[: len(key)] for stray in found for key in stray.keys):
             continue
         keys = members if suspects or len(owner) == 1 else ()
-        odd = [key for key in keys if (*owner, key) in suspects or _is_section(annotation, owner, key, members)]
-        odd = [key for key in odd if not _knows(annotation, members, key)]
-        found += _beside(owner, annotation, members, odd, place)
+        odd = [key for key in keys if (*owner, key) in suspects or _is_section(allowed, owner, key, members)]
+        odd = [key for key in odd if not _knows(allowed, members, key)]
+        found += _beside(owner, allowed, members, odd, place)
         covered = {key for stray in found for key in stray.keys}
         homes = {key: _above(levels, owner, key, place) for key in odd if (*owner, key) not in covered}
         found += [Stray(((*owner, key),), home) for key, home in homes.items() if home is not None]
     return found
 
 
-def _levels(annotation: Any, data: object, path: Path) -> Iterator[tuple[Path, tuple[Any, Entries]]]:
-    """All mappings with their annotations, owners first."""
-    if isinstance(data, dict):
-        yield path, (annotation, data)
-        for key, value in data.items():
-            inner = below(annotation, data, key) if isinstance(value, dict) else None
-            if inner is not None:
-                yield from _levels(inner, value, (*path, key))
+def _levels(model: type[BaseModel], data: object) -> Iterator[tuple[Path, tuple[Allowed, Entries]]]:
+    """All mappings with what is allowed there, owners first."""
+    pending: list[tuple[Path, Allowed, object]] = [((), allowed_by(model), data)]
+    while pending:
+        path, allowed, members = pending.pop()
+        if isinstance(members, dict):
+            yield path, (allowed, members)
+            inner = [(key, below(allowed, members, key)) for key, value in members.items() if isinstance(value, dict)]
+            pending += [((*path, key), one, members[key]) for key, one in reversed(inner) if one is not None]
 
 
-def _above(levels: Mapping[Path, tuple[Any, Entries]], owner: Path, key: str, place: Placing) -> Path | None:
+def _above(levels: Mapping[Path, tuple[Allowed, Entries]], owner: Path, key: str, place: Placing) -> Path | None:
     """The nearest level above `owner` that has this key for such a value, unless this file sets it there."""
     here = place((*owner, key))
     for length in range(len(owner) - 1, -1, -1):
-        home, (annotation, members) = owner[:length], levels[owner[:length]]
+        home, (allowed, members) = owner[:length], levels[owner[:length]]
         there = place((*home, key)) if key in members else None
         is_written = there is not None and there.file == here.file and there.length == here.length
-        if _knows(annotation, members, key) and not is_written:
-            return home if _fits(below(annotation, members, key), levels[owner][1][key]) else None
+        if _knows(allowed, members, key) and not is_written:
+            return home if _fits(below(allowed, members, key), levels[owner][1][key]) else None
     return None
 
 
-def _beside(owner: Path, annotation: Any, members: Entries, odd: Collection[str], place: Placing) -> Iterator[Stray]:
+def _beside(owner: Path, allowed: Allowed, members: Entries, odd: Collection[str], place: Placing) -> Iterator[Stray]:
     """The keys that belong below the key before them in the file."""
-    are_steps = schema.Through in _models(_named(annotation))
+    are_steps = allowed.named is not None and schema.Through in allowed.named.models
     if not odd and not (are_steps and any(key in schema.STEP_KEYS for key in members)):
         return
     places = {key: place((*owner, key)) for key in members}
@@ -96,7 +107,7 @@ def _beside(owner: Path, annotation: Any, members: Entries, odd: Collection[str]
     for key in sorted((key for key in members if places[key].line), key=lambda key: _order(places[key])):
         is_odd = key in odd or (are_steps and before is not None and _is_no_step(key, members[key], members[before]))
         follows = before is not None and places[before].file == places[key].file
-        if before is not None and is_odd and follows and _takes(annotation, members, before, key):
+        if before is not None and is_odd and follows and _takes(allowed, members, before, key):
             runs.setdefault(before, []).append(key)
         else:
             before = key
@@ -115,35 +126,35 @@ def _is_no_step(name: str, step: object, above: object) -> bool:
     return name in schema.STEP_KEYS and (above is None or is_text or (lacks_verb and name in schema.VERBS))
 
 
-def _takes(annotation: Any, members: Entries, before: str, key: str) -> bool:
+def _takes(allowed: Allowed, members: Entries, before: str, key: str) -> bool:
     """Whether `key` could be a member of `before`, the key before it."""
-    inner, there, value = below(annotation, members, before), members[before], members[key]
-    if not isinstance(there, dict | None) or key in (there or {}):
+    inner, there, value = below(allowed, members, before), members[before], members[key]
+    if inner is None or not isinstance(there, dict | None) or key in (there or {}):
         return False
-    is_known, named = _knows(inner, there, key), _named(inner)
+    is_known, named = _knows(inner, there, key), inner.named
     if there is None:
-        return is_known or named is not None or any(map(is_open, _models(inner)))
-    own = [name for model in _models(annotation) for name in schema.keys_of(model) if name not in members]
-    if not is_known and (named is None or not _models(named) or sections.meant(key, own)):
+        return is_known or named is not None or any(map(is_open, inner.models))
+    own = [name for model in allowed.models for name in schema.keys_of(model) if name not in members]
+    if not is_known and (named is None or not named.models or sections.meant(key, own)):
         return False
     return _fits(below(inner, there, key), value)
 
 
-def _is_section(annotation: Any, owner: Path, key: str, members: Entries) -> bool:
+def _is_section(allowed: Allowed, owner: Path, key: str, members: Entries) -> bool:
     """Whether a key is a section of the config that would be read as an argument at its level."""
     table = TABLES.get(str(owner[-1])) if len(owner) == 1 else None
-    if table is None or key not in sections.TOP or not any(map(is_open, _models(annotation))):
+    if table is None or key not in sections.TOP or not any(map(is_open, allowed.models)):
         return False
     name = members.get("name")
     return not (isinstance(name, str) and name in table and table.signature(name).takes(key))
 
 
-def _fits(annotation: Any, value: object) -> bool:
-    """Whether a value matches an annotation; a call matches if its module is known."""
-    if isinstance(value, str) and {schema.Through, schema.CallBody} & set(_models(annotation)):
+def _fits(allowed: Allowed | None, value: object) -> bool:
+    """Whether a value is allowed; a call is if its module is known."""
+    if isinstance(value, str) and allowed is not None and {schema.Through, schema.CallBody} & set(allowed.models):
         return _is_module(value)
     try:
-        TypeAdapter(annotation).validate_python(value)
+        TypeAdapter(None if allowed is None else allowed.annotation).validate_python(value)
     except ValidationError:
         return False
     return True
@@ -154,26 +165,28 @@ def _is_module(text: str) -> bool:
     return name in registry.modules or "." in name
 
 
-def below(annotation: Any, members: object, key: str | int) -> Any:
-    """The annotation of a key's value, or None for an unknown key."""
-    for model in fitting(annotation, members):
-        model.model_rebuild()
-        for name, field in model.model_fields.items():
-            if key == (field.alias or name):
-                return field.rebuild_annotation()
-    return _named(annotation, list if isinstance(key, int) else dict)
+def below(allowed: Allowed | None, members: object, key: str | int) -> Allowed | None:
+    """What is allowed as the value of a key, or as an item; None for an unknown key."""
+    if allowed is None:
+        return None
+    known = (_fields(model) for model in fitting(allowed, members))
+    others = allowed.items if isinstance(key, int) else allowed.named
+    return next((fields[key] for fields in known if key in fields), others)
 
 
-def _knows(annotation: Any, members: object, key: str) -> bool:
-    return any(key in schema.keys_of(model) for model in fitting(annotation, members))
+def _knows(allowed: Allowed, members: object, key: str) -> bool:
+    return any(key in _fields(model) for model in fitting(allowed, members))
 
 
-def fitting(annotation: Any, members: object) -> Sequence[type[BaseModel]]:
+def fitting(allowed: Allowed | None, members: object) -> Sequence[type[BaseModel]]:
     """The models that share the most keys with `members`."""
-    models = _models(annotation)
-    if len(models) < 2 or not isinstance(members, dict):
-        return models
-    known = [len(set(schema.keys_of(model)) & set(members)) for model in models]
+    models = () if allowed is None else allowed.models
+    return _sharing_most(models, frozenset(members)) if len(models) > 1 and isinstance(members, dict) else models
+
+
+@lru_cache(maxsize=1_000)
+def _sharing_most(models: Sequence[type[BaseModel]], keys: frozenset[str]) -> Sequence[type[BaseModel]]:
+    known = [len(_fields(model).keys() & keys) for model in models]
     return [model for model, count in zip(models, known, strict=True) if count == max(known)]
 
 
@@ -183,19 +196,24 @@ def is_open(model: type[BaseModel]) -> bool:
 
 
 @cache
-def _models(annotation: Any) -> tuple[type[BaseModel], ...]:
-    """The models in an annotation."""
+def _fields(model: type[BaseModel]) -> Mapping[str | int, Allowed]:
+    """The keys of a model, and what is allowed as their values."""
+    model.model_rebuild()
+    return {field.alias or name: allowed_by(field.rebuild_annotation()) for name, field in model.model_fields.items()}
+
+
+def allowed_by(annotation: Any) -> Allowed:
+    """The values that an annotation, such as a model, allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return (annotation,)
-    return tuple(model for one in _choices(annotation) for model in _models(one))
-
-
-@cache
-def _named(annotation: Any, container: type = dict) -> Any:
-    """The annotation of the values of a mapping with arbitrary names, or of the items of a list; None for a model."""
-    if get_origin(annotation) is container:
-        return get_args(annotation)[-1]
-    return next((found for one in _choices(annotation) if (found := _named(one, container)) is not None), None)
+        return Allowed(annotation, (annotation,))
+    if get_origin(annotation) is dict:
+        return Allowed(annotation, named=allowed_by(get_args(annotation)[1]))
+    if get_origin(annotation) is list:
+        return Allowed(annotation, items=allowed_by(get_args(annotation)[0]))
+    choices = [allowed_by(one) for one in _choices(annotation)]
+    models = tuple(model for one in choices for model in one.models)
+    named = next((one.named for one in choices if one.named is not None), None)
+    return Allowed(annotation, models, named, next((one.items for one in choices if one.items is not None), None))
 
 
 def _choices(annotation: Any) -> tuple[Any, ...]:

@@ -434,12 +434,12 @@ class _Report:
 
 def _models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
     """The models that fit the mapping at a path; none for one with arbitrary names."""
-    annotation: Any = model
+    allowed: misplaced.Allowed | None = misplaced.allowed_by(model)
     node: Any = data
     for key in where:
-        annotation = misplaced.below(annotation, node, key)
+        allowed = misplaced.below(allowed, node, key)
         node = node.get(key) if isinstance(node, dict) else None
-    return misplaced.fitting(annotation, node)
+    return misplaced.fitting(allowed, node)
 
 
 def _fields_at(model: type[BaseModel], data: object, where: Path) -> dict[str, FieldInfo]:
