@@ -69,8 +69,10 @@ def _misspelled_definitions(mistakes: list[_Mistake], unused: Sequence[Unused]) 
                 lacking.setdefault(first.lacks, []).append(mistake)
         for name, uses in lacking.items():
             places = list(dict.fromkeys(place for use in uses for place in use.places))
+            if len(places) < 2:  # a single reference is rather misspelled itself
+                continue
             close = next(iter(get_close_matches(name, group.places, 1, ALMOST)), name)
-            if close == name or len(places) < 2:  # a single reference is rather misspelled itself
+            if close == name:
                 continue
             position, at = mistakes.index(uses[0]), group.places[close]
             mistakes = [mistake for mistake in mistakes if mistake not in uses]

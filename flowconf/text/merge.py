@@ -133,8 +133,9 @@ def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, N
         path, old, given, kind = pending.pop()
         if not isinstance(old.value, dict) or not isinstance(given.value, dict):
             continue
+        keys = old.value.keys() | given.value.keys()
         for key, child in given.value.items():
-            below, at = kind_below(kind, key, old.value.keys() | given.value.keys(), rules), (*path, key)
+            below, at = kind_below(kind, key, keys, rules), (*path, key)
             known = old.child(key)
             if known is not None:
                 pending.append((at, known, child, below))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from flowconf.language.advice.vocabulary import (
     ABSENT,
@@ -24,7 +24,8 @@ _CALL = re.compile(r"([\w.]+)\((\w+=.*)\)")
 
 def meant(word: str, table: Mapping[str, str], allowed: Collection[str]) -> str | None:
     """The allowed name that other tools call `word`, by a table name -> words of others."""
-    return next((ours for ours in allowed if _folded(word) in map(_folded, table.get(ours, "").split())), None)
+    folded = _folded(word)
+    return next((ours for ours in allowed if folded in _folded_words(table.get(ours, ""))), None)
 
 
 def for_key(key: str, allowed: Collection[str]) -> str | None:
@@ -86,6 +87,12 @@ def written(value: object) -> str:
 
 def _folded(word: str) -> str:
     return re.sub(r"[\s_-]", "", word.lower())
+
+
+@cache
+def _folded_words(words: str) -> frozenset[str]:
+    """The words of one entry of the vocabulary."""
+    return frozenset(map(_folded, words.split()))
 
 
 @lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import NoneType
 from typing import Any, TypeVar, cast
@@ -70,6 +70,8 @@ class _Report:
     def __init__(self, data: object, reporter: Reporter) -> None:
         self.data, self.reporter, self.base = data, reporter, reporter.base
         self.is_config = False
+        self.lacking: Mapping[Path, str] = {}
+        """The mappings with exactly one missing and one unknown key -> the missing one."""
 
     def tell(self, model: type[BaseModel], found: Sequence[Any]) -> None:
         self.is_config = "trainer" in model.model_fields
@@ -85,7 +87,8 @@ class _Report:
         if grouped and not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
             return
         mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
-        strangers = [owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)]
+        strangers = {owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)}
+        self.lacking = _only_lacking(grouped)
         around = {where[:length] for where in grouped for length in range(len(where))}
         for where, problems in grouped.items():
             if where[:-1] in strangers:
@@ -159,7 +162,7 @@ class _Report:
         first = problems[0]
         match first["type"]:
             case "extra_forbidden":
-                self._unknown_key(model, where, self._lacking(where, grouped))
+                self._unknown_key(model, where)
             case "missing":
                 self._missing_key(model, where, grouped)
             case "step":
@@ -204,13 +207,6 @@ class _Report:
         owner = self.reporter.dotted(where[:-1])
         return f"in `{owner}`" if owner else "at the top level"
 
-    def _lacking(self, where: Path, grouped: dict[Path, list[Problem]]) -> str | None:
-        """The missing key, if the mapping has exactly one missing key and `where` is its only unknown one."""
-        beside = {path: problems[0]["type"] for path, problems in grouped.items() if path[:-1] == where[:-1]}
-        lacking = [path for path, kind in beside.items() if kind == "missing"]
-        unknown = [path for path, kind in beside.items() if kind == "extra_forbidden"]
-        return str(lacking[0][-1]) if len(lacking) == len(unknown) == 1 else None
-
     def _is_beside(self, where: Path, grouped: dict[Path, list[Problem]]) -> bool:
         """Whether the missing key is beside its owner instead of below it, which is reported here or already."""
         owners, beside = self._at(where[:-2]), (*where[:-2], where[-1])
@@ -221,7 +217,7 @@ class _Report:
             self._error("FC0122", message, self._key(beside), where, advice="indent it further")
         return True
 
-    def _unknown_key(self, model: type[BaseModel], where: Path, lacking: str | None) -> None:
+    def _unknown_key(self, model: type[BaseModel], where: Path) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
         allowed = list(_fields_at(model, self.data, where[:-1]))
         verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
@@ -235,7 +231,7 @@ class _Report:
             self._error("FC0125", message, self._key(where), where, advice=hint)
             return
         free = [name for name in allowed if not (isinstance(owner, dict) and name in owner)]
-        self._stranger(where, allowed, free, lacking)
+        self._stranger(where, allowed, free, self.lacking.get(where[:-1]))
 
     def _stranger(self, where: Path, allowed: Sequence[str], free: Sequence[str], lacking: str | None) -> None:
         """Report an unknown key, and suggest a key that is `free` here, or the `lacking` one."""
@@ -288,7 +284,7 @@ class _Report:
         ]
         if unknown and len(unknown) == len(others):
             return
-        if any(sections.meant(name, [key]) or self._lacking((*where[:-1], name), grouped) for name in unknown):
+        if unknown and (where[:-1] in self.lacking or any(sections.meant(name, [key]) for name in unknown)):
             return
         if self._is_beside(where, grouped):
             return
@@ -430,6 +426,15 @@ class _Report:
             except (KeyError, IndexError, TypeError):
                 return None
         return node
+
+
+def _only_lacking(grouped: Mapping[Path, list[Problem]]) -> dict[Path, str]:
+    """The mappings with exactly one missing and one unknown key -> the missing one."""
+    found: dict[Path, dict[str, list[str]]] = {}
+    for where, problems in grouped.items():
+        found.setdefault(where[:-1], {}).setdefault(problems[0]["type"], []).append(str(where[-1]) if where else "")
+    of_kinds = ((owner, kinds.get("missing", []), kinds.get("extra_forbidden", [])) for owner, kinds in found.items())
+    return {owner: missing[0] for owner, missing, unknown in of_kinds if len(missing) == len(unknown) == 1}
 
 
 def _models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
