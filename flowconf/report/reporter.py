@@ -113,6 +113,10 @@ class Reporter:
         """The errors among the findings."""
         return [d for d in self.diagnostics if d.severity == "error"]
 
+    def has_errors(self, since: int = 0) -> bool:
+        """Whether there are errors among the findings, without the first `since` of them."""
+        return any(one.severity == "error" for one in self.diagnostics[since:])
+
     def mistakes(self) -> list[Diagnostic]:
         """The findings, grouped by cause; of values from the environment they quote the reference."""
         found = grouped(self.diagnostics, self.unused)

@@ -59,9 +59,9 @@ def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
     except RecursionError:
         reporter.error("FC0006", "the document is nested too deeply")
         return None
-    before = len(reporter.errors)
+    before = len(reporter.diagnostics)
     _Report(data, reporter).tell(model, problems)
-    return found if len(reporter.errors) == before else None
+    return None if reporter.has_errors(before) else found
 
 
 class _Report:

@@ -66,10 +66,10 @@ class CallParser:
                 self._refuse("FC0131", "trailing comma after the call", at.at(len(text.strip()) - 1), "remove it")
             node = self._expression(text, place)
             calls = tuple([self._call(member, at) for member in _links(node)])
-            before = len(self.reporter.errors)
+            before = len(self.reporter.diagnostics)
             for call in calls:
                 package_calls.check_step(call, self.reporter, self.path)
-            return calls if len(self.reporter.errors) == before else None
+            return None if self.reporter.has_errors(before) else calls
         except Refused:
             return None
 

@@ -147,26 +147,26 @@ class _Resolver(Reading):
     # steps
 
     def _steps(self, model: schema.GraphDocument, draft: Draft) -> None:
-        before = len(self.reporter.errors)
+        before = len(self.reporter.diagnostics)
         at: Path = (*draft.path, "flow")
         order = ordered({n: s for n, s in model.flow.items() if s is not None}, draft.path, self.reporter)
         if not order:
             self.reporter.error("FC0123", "the flow has no steps", self.reporter.key(at), at=draft.path)
-        if len(self.reporter.errors) > before:  # the order of the steps is unknown
+        if self.reporter.has_errors(before):  # the order of the steps is unknown
             draft.failed |= draft.members.keys()
         for name in order:
-            before = len(self.reporter.errors)
+            before = len(self.reporter.diagnostics)
             try:
                 self._step(name, model.flow[name], draft)
             except Unresolved:
-                if len(self.reporter.errors) == before:
+                if not self.reporter.has_errors(before):
                     self.reporter.unchecked.append(dotted((*at, name)))
                 draft.failed |= all_names(name, model.flow[name], (*at, name))
                 draft.stream = Value(name)
 
     def _step(self, name: str, model: schema.Modifiers | str | object, draft: Draft) -> None:
         at: Path = (*draft.path, "flow", name)
-        before = len(self.reporter.errors)
+        before = len(self.reporter.diagnostics)
         if isinstance(model, schema.Modifiers):
             step = self._mapping_step(name, model, at, draft)
         else:
@@ -175,7 +175,7 @@ class _Resolver(Reading):
             step = ThroughStep(name, name, draft.stream, (("body", body),), place=places[0], body_place=places[1])
         step_inputs.check_extras(step, self.reporter)
         step = _with_records(step, draft)
-        if len(self.reporter.errors) > before:
+        if self.reporter.has_errors(before):
             draft.failed |= {name, step.path}
         elif not draft.is_broken(step.stream.member):
             step_inputs.check_filled(step, draft, self.reporter)
@@ -200,9 +200,9 @@ class _Resolver(Reading):
         wrong = parameters.wrong_index(index, model.verb, times.value * self.copies, draft.scope)
         if wrong is not None:
             self._fail(wrong.code, wrong.message, self.reporter.value((*where, *wrong.where)), name, wrong.advice)
-        before = len(self.reporter.errors)
+        before = len(self.reporter.diagnostics)
         check_name(index, self.reporter.value((*where, "index")), self.reporter, attribute=False, modules_too=True)
-        if len(self.reporter.errors) > before:
+        if self.reporter.has_errors(before):
             raise Unresolved
         numbered, number = draft.numbered(index, 0)
         step = replace(self._single(name, path, model, at, numbered, times), index=index)

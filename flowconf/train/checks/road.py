@@ -329,7 +329,7 @@ def _objective(walk: Walk) -> None:
     from flowconf.train.checks.untrained import check_untrained
 
     assert walk.step is not None
-    errors = len(walk.reporter.errors)
+    before = len(walk.reporter.diagnostics)
     walk.config = walk.step.config = completed(walk.checked, walk.step.found, walk.step.batch, walk.reporter)
     reach = measured(walk.step, walk.reporter)
     walk.open_terms = reach.open
@@ -343,7 +343,7 @@ def _objective(walk: Walk) -> None:
     single = check_single_rows(walk.checked, walk.step.found.modules)
     if single is not None:
         walk.reporter.add(single)
-    if len(walk.reporter.errors) == errors:
+    if not walk.reporter.has_errors(before):
         check_untrained(walk.checked, reach, walk.reporter)
     walk.step = None
 

@@ -30,10 +30,10 @@ def check_rows(config: Config, inference: Inference, open_terms: list[str], repo
     if real.splits is None:
         return open_terms
     check_splits(config, [name for name, _ in real.splits.named()], reporter)
-    errors = len(reporter.errors)
+    before = len(reporter.diagnostics)
     check_numbers(config, inference, real.splits, reporter)
     left = _check_open(config, real, open_terms, reporter) if open_terms else []
-    if len(reporter.errors) > errors:
+    if reporter.has_errors(before):
         return left
     fields = real.splits.train.fields
     inputs = [given.name for given in config.model.inputs if given.name in fields]
