@@ -19,6 +19,7 @@ from flowconf.cli.arguments import (
     trust_project_of,
 )
 from flowconf.report import json_line
+from flowconf.text.garbage import uncollected
 
 
 class PictureForm(StrEnum):
@@ -41,6 +42,7 @@ SUFFIXES = {
 """The forms of files, besides DOT and what is rendered from it (`draw/svg.py`)."""
 
 
+@uncollected()
 def draw(
     file: Described,
     overrides: Overrides = None,

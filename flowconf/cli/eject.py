@@ -16,8 +16,10 @@ from flowconf.cli.arguments import (
     trust_project_of,
     with_weights,
 )
+from flowconf.text.garbage import uncollected
 
 
+@uncollected()
 def eject(
     file: Described,
     overrides: Overrides = None,

@@ -11,6 +11,7 @@ import typer
 from flowconf.cli.arguments import AtOption, Described, Overrides, TrustOption, config_of, trust_project_of
 from flowconf.report import shortened
 from flowconf.report.columns import aligned
+from flowconf.text.garbage import uncollected
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
@@ -21,6 +22,7 @@ HEADER = ("path", "verb", "module", "output", "parameters", "frozen", "weights f
 LONGEST = 48
 
 
+@uncollected()
 def summary(
     file: Described,
     overrides: Overrides = None,

@@ -587,9 +587,11 @@ class GraphPlan:
 
     def graphs(self, prefix: str = "") -> Iterator[tuple[str, GraphPlan]]:
         """This graph and all nested ones with their paths, outer ones first; one for each copy with an index."""
-        yield prefix, self
-        for path, graph in self._copied:
-            yield from graph.graphs(join(prefix, path))
+        pending = [(prefix, self)]
+        while pending:
+            path, graph = pending.pop()
+            yield path, graph
+            pending += [(join(path, below), inner) for below, inner in reversed(graph._copied)]
 
     @cached_property
     def _copied(self) -> list[tuple[str, GraphPlan]]:

@@ -241,8 +241,14 @@ class Document:
 
     def written(self, path: Path) -> Any:
         """The data at a path as it is stored: texts of the environment are the references to them."""
-        node = self.origins.root.at(path)
-        return None if node is None else node.written()
+        found = self._written
+        for key in path:
+            found = found[key]
+        return found
+
+    @cached_property
+    def _written(self) -> Any:
+        return self.origins.root.written()
 
     @classmethod
     def of(cls, root: Node, file: str | None, warnings: tuple[Diagnostic, ...] = ()) -> Document:

@@ -97,12 +97,12 @@ def needs(graph: GraphPlan, demand: Demand) -> Needs:
     for want in returned:
         uses.setdefault(want.value.member, []).append(len(steps))
     again = {value.now for step in steps for value in step.reads if value.recurrent}
-    order = [step.name for step in steps]
+    order = {step.name: position for position, step in enumerate(steps)}
     return Needs(
         steps,
         {name: tuple(dict.fromkeys(found)) for name, found in wanted.items()},
         {name: tuple(dict.fromkeys(places)) for name, places in uses.items()},
-        tuple(sorted(again, key=lambda value: (order.index(value.member), str(value)))),
+        tuple(sorted(again, key=lambda value: (order[value.member], str(value)))),
     )
 
 
@@ -130,20 +130,29 @@ class Demands:
 
     tree: GraphPlan
     asked: dict[str, Demand] = field(default_factory=dict)
+    known: dict[str, tuple[Demand, Needs]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         before: dict[str, Demand] | None = None
         while before != self.asked:  # repeated for each graph that a later one shares
             before = dict(self.asked)
-            self._collect(self.tree, "", self.asked.get("", OUTPUTS), {})
+            self._collect(self.tree, "", {})
 
-    def _collect(self, graph: GraphPlan, path: str, demand: Demand, lent: Mapping[str, str]) -> None:
-        for local, asked in needs(graph, demand).inside():
+    def _collect(self, graph: GraphPlan, path: str, lent: Mapping[str, str]) -> None:
+        for local, asked in self.needs(graph, path).inside():
             home = home_of(local, path, lent)
             self.asked[home] = self.asked.get(home, NOTHING) | asked
         for below, mount in graph.mounts():
             at = join(path, below)
-            self._collect(mount.graph, at, self.at(at), lent_to(graph, mount, path, lent))
+            self._collect(mount.graph, at, lent_to(graph, mount, path, lent))
+
+    def needs(self, graph: GraphPlan, path: str) -> Needs:
+        """The consequences of the demand on the graph at a path."""
+        demand, (of, found) = self.at(path), self.known.get(path, (None, None))
+        if found is None or of != demand:
+            found = needs(graph, demand)
+            self.known[path] = demand, found
+        return found
 
     def at(self, path: str) -> Demand:
         """The demand on the graph at a path; its outputs if nothing runs it."""
@@ -169,7 +178,7 @@ def without_copies(graph: GraphPlan, path: str, of: Literal["all", "equal", "ind
     """
     head, *rest = path.split(".")
     step = graph.step(head)
-    if step is None or not rest:
+    if step is None or not any(map(str.isdigit, rest)):
         return path
     if step.repeat is not None and rest[0].isdigit() and (of != "indexed" or step.copies):
         copy, *rest = rest

@@ -20,7 +20,6 @@ from flowconf.graph.source.demand import (
     home_of,
     lent_to,
     needed_inputs,
-    needs,
     without_copies,
 )
 from flowconf.graph.source.forward import ForwardWriter
@@ -137,6 +136,8 @@ class _Emitter:
     """Modules of packages, whose classes and functions are called by their dotted names."""
     objects: dict[str, object] = field(default_factory=dict)
     uses_torch: bool = False
+    free: dict[int, list[str]] = field(default_factory=dict)
+    """Id of a graph -> its free parameters."""
 
     def header(self) -> tuple[str, ...]:
         """The imports, in the order of the import sorter."""
@@ -152,13 +153,13 @@ class _Emitter:
         `lent` are the modules of surrounding graphs: local names -> their paths.
         """
         demand = self.demands.at(path)
-        found = needs(graph, demand)
+        found = self.demands.needs(graph, path)
         names: dict[str, str] = {}
         reads: dict[str, frozenset[str]] = {}
         for child, mount in graph.mounts():
             below = join(path, child)
             names[child] = self.graph_class(mount.graph, below, lent_to(graph, mount, path, lent), graph.label)
-            kept = needed_inputs(mount.graph, needs(mount.graph, self.demands.at(below)))
+            kept = needed_inputs(mount.graph, self.demands.needs(mount.graph, below))
             reads[child] = frozenset(given.name for given in kept)
         shared = {mine: self.named[theirs] for mine, theirs in lent.items() if theirs in self.named}
         lines = [*self._init(graph, path, names), Line("")]
@@ -199,7 +200,7 @@ class _Emitter:
 
     def _init(self, graph: GraphPlan, path: str, children: Mapping[str, str]) -> list[Line]:
         own = dict(graph.params)
-        outer = [name for name in free_parameters(graph) if name not in own]
+        outer = [name for name in self.free_parameters(graph) if name not in own]
         defaults = [f"{name}={self.holes.default(path, name, value.value)!r}" for name, value in graph.params]
         signature = ", ".join(["self", *graph.shares, *outer, *self.holes.parameters(path), *defaults])
         lines = [Line(f"    def __init__(self{signature[4:]}):"), Line("        super().__init__()")]
@@ -272,7 +273,7 @@ class _Emitter:
                 return applied.module.path if applied.module.path == applied.path else None
             case Mount():
                 given = [f"{name}={_lent(graph, theirs)}" for name, theirs in applied.module.shares]
-                given += [f"{name}={name}" for name in _inherited(applied.module)]
+                given += [f"{name}={name}" for name in self._inherited(applied.module)]
                 given += self.holes.given(path, applied.path)
                 given += [f"{name}={value.text}" for name, value in applied.module.params]
                 return f"{children[applied.path]}({', '.join(given)})"
@@ -285,6 +286,34 @@ class _Emitter:
                 name = f"_instance_{len(self.objects)}"
                 self.objects[name] = applied.module.module
                 return name
+
+    def free_parameters(self, graph: GraphPlan) -> list[str]:
+        """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
+        if id(graph) not in self.free:
+            self.free[id(graph)] = list(dict.fromkeys(self._free_in(graph)))
+        return self.free[id(graph)]
+
+    def _free_in(self, graph: GraphPlan) -> Iterator[str]:
+        for step in graph.steps:
+            own = [name for literal in step.counts.values() for name in names_in(literal.text)]
+            own += [name for module in _own_modules(step) for name in self._free_in_module(module)]
+            yield from (name for name in own if name != step.index)
+            yield from () if step.repeat is None else names_in(step.repeat.text)
+        for adapter in graph.adapters:
+            yield from (name for _, value in adapter.args for name in names_in(value.text))
+
+    def _free_in_module(self, module: Module) -> Iterator[str]:
+        if isinstance(module, Call):
+            texts = [argument.text for argument in walk(module) if isinstance(argument, Literal)]
+            yield from (name for text in texts for name in names_in(text))
+        elif isinstance(module, Mount):
+            yield from (name for _, value in module.params for name in names_in(value.text))
+            yield from self._inherited(module)
+
+    def _inherited(self, mount: Mount) -> list[str]:
+        """The parameters of surrounding graphs that a nested graph names."""
+        own = {name for name, _ in mount.graph.params}
+        return [name for name in self.free_parameters(mount.graph) if name not in own]
 
     def _call(self, call: Call, sizes: Iterator[str]) -> str:
         source, name, known = modules.home(call.name), call.name, modules.foreign(call.name)
@@ -375,32 +404,3 @@ def _counts(graph: GraphPlan) -> dict[str, str]:
                 if step.repeat is not None and step.by_index(literal):
                     counts[attribute] = f"[{literal.text} for {step.index} in range({step.repeat.text})]"
     return counts
-
-
-def free_parameters(graph: GraphPlan) -> list[str]:
-    """The parameters that the calls of a graph and of its inline bodies name, in order of appearance."""
-    found: dict[str, None] = {}
-    for step in graph.steps:
-        own = [name for literal in step.counts.values() for name in names_in(literal.text)]
-        own += [name for module in _own_modules(step) for name in _free_in(module)]
-        repeat = () if step.repeat is None else names_in(step.repeat.text)
-        found.update(dict.fromkeys(name for name in own if name != step.index))
-        found.update(dict.fromkeys(repeat))
-    for adapter in graph.adapters:
-        found.update(dict.fromkeys(name for _, value in adapter.args for name in names_in(value.text)))
-    return list(found)
-
-
-def _free_in(module: Module) -> Iterable[str]:
-    if isinstance(module, Call):
-        texts = [argument.text for argument in walk(module) if isinstance(argument, Literal)]
-        yield from (name for text in texts for name in names_in(text))
-    elif isinstance(module, Mount):
-        yield from (name for _, value in module.params for name in names_in(value.text))
-        yield from _inherited(module)
-
-
-def _inherited(mount: Mount) -> list[str]:
-    """The parameters of surrounding graphs that a nested graph names."""
-    own = {name for name, _ in mount.graph.params}
-    return [name for name in free_parameters(mount.graph) if name not in own]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from flowconf.graph.source.demand import Demand, Demands, Want, needs
+from flowconf.graph.source.demand import Demand, Demands, Want
 from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.paths import above, all_above, by_path, is_under, join
@@ -127,7 +127,7 @@ def _unneeded(
 
     A graph from another file may have unused members; these, and members that only they read, are not reported.
     """
-    found = needs(plan, demands.at(prefix))
+    found = demands.needs(plan, prefix)
     running = {step.name for step in found.steps}
     left = [step for step in plan.steps if step.name not in running]
     read = {value.member for step in left for value in step.reads if not value.recurrent}
