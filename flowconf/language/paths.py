@@ -38,7 +38,13 @@ def is_under(path: str, paths: Collection[str]) -> bool:
 
 def all_above(paths: Iterable[str]) -> set[str]:
     """Some paths and all paths above them: each is where one of them is, or leads to one."""
-    return {one for path in paths for one in above(path)}
+    found: set[str] = set()
+    for path in paths:
+        for one in above(path):
+            if one in found:  # and all above it
+                break
+            found.add(one)
+    return found
 
 
 def by_path(names: Iterable[str]) -> dict[str, list[str]]:

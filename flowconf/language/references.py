@@ -134,11 +134,13 @@ def _everywhere(graph: GraphPlan, names: Sequence[str]) -> Iterator[Value]:
             inner = graph_of(applied)
             if inner is None or _refusal(step, spot) is not None:
                 continue
+            is_here = inner.step(names[0]) is not None or inner.input(names[0]) is not None
             try:
-                yield Value(step.name, spot, inner=first(inner, names))
+                found = [first(inner, names)] if is_here else _everywhere(inner, names)
             except NotFound:
-                for value in _everywhere(inner, names):
-                    yield Value(step.name, spot, inner=value)
+                found = _everywhere(inner, names)
+            for value in found:
+                yield Value(step.name, spot, inner=value)
 
 
 def first(members: Members, names: Sequence[str]) -> Value:

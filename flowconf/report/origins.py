@@ -161,6 +161,16 @@ class Origins:
 
     def __init__(self, root: Node) -> None:
         self.root = root
+        self._owners: dict[Path, Node | None] = {(): root}
+
+    def at(self, path: Path) -> Node | None:
+        """The node at `path`, or None. The nodes that have others below them are looked up once."""
+        if not path:
+            return self.root
+        if path[:-1] not in self._owners:
+            self._owners[path[:-1]] = self.at(path[:-1])
+        owner = self._owners[path[:-1]]
+        return None if owner is None else owner.child(path[-1])
 
     def value(self, path: Path) -> Place:
         """The place of the value at `path`, or of its nearest known ancestor."""
@@ -168,26 +178,26 @@ class Origins:
 
     def key(self, path: Path) -> Place:
         """The place of the last key of `path`; if unknown, the place of the nearest known value."""
-        node = self.root.at(path)
+        node = self.at(path)
         return node.key if node is not None and node.key != NOWHERE else self.value(path)
 
     def history(self, path: Path) -> tuple[Place, ...]:
         """The places of earlier values at `path`, oldest first, and the place of a removal."""
-        node = self.root.at(path)
+        node = self.at(path)
         if node is not None:
             return node.history
-        parent = self.root.at(path[:-1]) if path else None
+        parent = self.at(path[:-1]) if path else None
         return parent.gone.get(str(path[-1]), ()) if parent is not None else ()
 
     def removals(self, path: Path) -> tuple[Place, ...]:
         """The places of null members in the mapping at `path`."""
-        node = self.root.at(path)
+        node = self.at(path)
         members = node.value.values() if node is not None and isinstance(node.value, dict) else ()
         return tuple(member.place for member in members if member.value is None)
 
     def is_referred(self, path: Path) -> bool:
         """Whether an interpolation refers to `path` or to a mapping around it."""
-        nodes = (self.root.at(path[:length]) for length in range(len(path) + 1))
+        nodes = (self.at(path[:length]) for length in range(len(path) + 1))
         return any(node is not None and node.referred for node in nodes)
 
     @cached_property
@@ -210,13 +220,8 @@ class Origins:
             pending += [((*path, step), child) for step, child in reversed(list(node.members()))]
 
     def _nearest(self, path: Path) -> Node:
-        node = self.root
-        for step in path:
-            child = node.child(step)
-            if child is None:
-                break
-            node = child
-        return node
+        node = self.at(path)
+        return node if node is not None else self._nearest(path[:-1])
 
 
 NO_ORIGINS = Origins(Node(None))

@@ -411,7 +411,7 @@ def _suffixes() -> Iterator[str]:
 def _library(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Library:
     """The library of a main config, with the folders of `hydra.searchpath`."""
     library = Library(absolute(file), rules)
-    section = library.read(library.main).origins.root.at(("hydra", "searchpath"))
+    section = library.read(library.main).origins.at(("hydra", "searchpath"))
     base = library.main.parent
     for override in words.parse([word for word in overrides if "hydra.searchpath" in word]):
         section, base = from_plain(override.parsed.value(), override.place), File.cwd()

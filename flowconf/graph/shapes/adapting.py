@@ -81,8 +81,9 @@ def check_adapted(
     reporter: Reporter,
 ) -> None:
     """Report selectors of modules of which none has a weight that adapters extend; `parameters` are all, by path."""
-    below = by_path(parameters)
-    for adapter in plan.all_adapters():
+    extended = list(plan.all_adapters())
+    below = by_path(parameters if extended else ())
+    for adapter in extended:
         paths = homes(plan, (*adapter.paths, *adapter.inside))
         if not paths or any(f".{adapter.name}." in name for path in paths for name in below.get(path, ())):
             continue

@@ -18,10 +18,9 @@ from flowconf.report import Reporter, first_line, suggest
 
 def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, ...]], reporter: Reporter) -> None:
     """Reject initial values for unknown parameters or of the wrong shape; `parameters` are sizes by path."""
-    names = by_path(parameters)
-    for path, setting in graph.all_settings():
-        if not setting.init:
-            continue
+    settings = [(path, setting) for path, setting in graph.all_settings() if setting.init]
+    names = by_path(parameters if settings else ())
+    for path, setting in settings:
         below = {name.removeprefix(f"{path}."): parameters[name] for name in names.get(path, ())}
         for start in setting.init:
             size = below.get(start.parameter)

@@ -44,8 +44,11 @@ class _Known:
 
 def check_ties(graph: GraphPlan, parameters: Shapes, reporter: Reporter) -> None:
     """Report ties of unknown parameters, of other shapes, and of parameters that are frozen or initialized apart."""
+    ties = list(ties_of(graph))
+    if not ties:
+        return
     known = _Known.of(graph, parameters)
-    for tie in ties_of(graph):
+    for tie in ties:
         found = next(_wrong(tie, known), None)
         if found is not None:
             reporter.add(found)
@@ -83,8 +86,11 @@ def _wrong(tie: Tie, known: _Known) -> Iterator[Diagnostic]:
 
 def check_follows(graph: GraphPlan, parameters: Shapes, reporter: Reporter) -> None:
     """Report members that have other parameters than the one that they follow, or that something else sets."""
+    follows = list(graph.all_follows())
+    if not follows:
+        return
     known = _Known.of(graph, parameters)
-    for follow in graph.all_follows():
+    for follow in follows:
         follow = replace(follow, home=without_copies(graph, follow.home, of="equal"))
         found = next(chain(_other_structure(follow, known), _set_otherwise(follow, known)), None)
         if found is not None:

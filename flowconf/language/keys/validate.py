@@ -395,7 +395,7 @@ class _Report:
         in_model = not self.is_config or "model" in where
         if where and not in_model and (pair := sections.pair(where, got, [str(where[-1])], self.reporter)):
             return pair
-        read = self.reporter.origins.root.at(at)
+        read = self.reporter.origins.at(at)
         if read is not None and read.reference is not None:
             decoded = f"${{oc.decode:{read.reference}}}"
             return Suggestion(decoded, instead_of=read.reference, others=(f"'{decoded}'",))
@@ -415,7 +415,7 @@ class _Report:
 
     def _written(self, where: Path) -> object:
         """The value at a path; of a value from the environment, its reference."""
-        node = self.reporter.origins.root.at((*self.base, *where))
+        node = self.reporter.origins.at((*self.base, *where))
         return self._at(where) if node is None or node.reference is None else node.reference
 
     def _at(self, where: Path) -> object:

@@ -13,7 +13,7 @@ from flowconf.report.origins import Path, dotted
 
 def has_removed(path: Path, reporter: Reporter) -> bool:
     """Whether a step was removed from the document at `path`, which may have used the parameters."""
-    flow = reporter.origins.root.at((*path, "flow"))
+    flow = reporter.origins.at((*path, "flow"))
     return flow is not None and (bool(flow.gone) or any(member.value is None for _, member in flow.members()))
 
 
@@ -33,7 +33,7 @@ def unread(draft: Draft, outputs: Collection[tuple[str, Value]], asked: Collecti
 
 def _declared_in(path: Path, reporter: Reporter) -> str | None:
     """The file that first set a parameter."""
-    node = reporter.origins.root.at(path)
+    node = reporter.origins.at(path)
     return (*node.history, node.place)[0].file if node is not None else None
 
 

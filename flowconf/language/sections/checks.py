@@ -332,7 +332,7 @@ def _check_shape(given: Input, field: Any, rows: str, sizes: dict[str, int], rep
 
 def _written(reporter: Reporter, *paths: Path) -> Place | None:
     """The place of the first of these paths that exists."""
-    return next((node.place for path in paths if (node := reporter.origins.root.at(path)) is not None), None)
+    return next((node.place for path in paths if (node := reporter.origins.at(path)) is not None), None)
 
 
 def _misfit(given: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> int | None:

@@ -25,7 +25,7 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
         _check_warmup(training, RunLength(trainer.steps), reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
-        labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.root.at(batch) else ()
+        labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.at(batch) else ()
         message = f"a batch of {rows} row{'s' * (rows > 1)} cannot be split into {trainer.accumulate} parts"
         advice = f"write at most `{rows}`"
         reporter.error("FC0123", message, place, path="trainer.accumulate", labels=labels, advice=advice)

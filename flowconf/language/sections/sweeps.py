@@ -12,7 +12,7 @@ OVER = ("sweep", "over")
 
 def check(training: TrainingConfig, reporter: Reporter) -> None:
     """Report values of a sweep that cannot be read; those that make an invalid config are found by trying them."""
-    section = reporter.origins.root.at(OVER)
+    section = reporter.origins.at(OVER)
     if training.sweep is not None and section is not None:
         from flowconf.text.ranges import ranges_in
 

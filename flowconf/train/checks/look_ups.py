@@ -56,7 +56,7 @@ def _outside(numbers: Tensor, rows: int) -> int | None:
 def place_of_field(field: str, reporter: Reporter) -> Place:
     """Where a field of the data set is written, or else the data set."""
     written = ("data", "fields", field)
-    is_written = reporter.origins.root.at(written) is not None
+    is_written = reporter.origins.at(written) is not None
     return reporter.key(written) if is_written else reporter.value(("data", "name"))
 
 

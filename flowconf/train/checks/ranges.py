@@ -18,7 +18,7 @@ Check = Callable[[Sequence[str]], object]
 
 def ranges_of(config: Config) -> list[Range]:
     """The ranges of a config's `sweep`, which have been checked before."""
-    section = config.origins.root.at(OVER)
+    section = config.origins.at(OVER)
     return [] if section is None else ranges_in(section, OVER, Reporter())
 
 

@@ -88,7 +88,7 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
         advice = how_to_get("validation", config)
         reporter.warn("FC0410", message, reporter.key(("metrics",)), at=("metrics",), advice=advice)
     if "val" in splits:
-        if training.turns and reporter.origins.root.at(("trainer", "best")) is None:
+        if training.turns and reporter.origins.at(("trainer", "best")) is None:
             message = "`val/loss` selects the best weights, but it adds up terms that turns minimise against each other"
             advice = "write `best: last` below `trainer`, which keeps the latest, or a metric, a term, or `val/loss`"
             reporter.warn("FC0411", message, reporter.key(("turns",)), at=("turns",), advice=advice)
@@ -101,7 +101,7 @@ def check_splits(config: Config, splits: Collection[str], reporter: Reporter) ->
     wanted += [("callbacks", name, "split") for name, one in training.callbacks.items() if one.split == "val"]
     wanted += [("sweep",)] if training.sweep is not None else []
     for path in wanted:
-        if reporter.origins.root.at(path) is not None:
+        if reporter.origins.at(path) is not None:
             message = f"`{dotted(path)}` requires a validation split, {without}"
             advice = f"{how_to_get('validation', config)}, or remove `{dotted(path)}`"
             reporter.error("FC0410", message, reporter.key(path), at=path, advice=advice)

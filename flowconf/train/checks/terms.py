@@ -324,7 +324,7 @@ class TermCheck:
 
     def _place(self, path: Path, guilty: tuple[str, ...], operands: Sequence[Given]) -> Place:
         if guilty[0] == "args":
-            written = self.origins.root.at((*path, *guilty)) is not None
+            written = self.origins.at((*path, *guilty)) is not None
             return self.origins.value((*path, *guilty) if written else (*path, "fn"))
         where = next((operand.where for operand in operands if operand.key == guilty[0]), (*path, *guilty))
         return self.origins.value(where)

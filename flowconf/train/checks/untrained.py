@@ -89,7 +89,8 @@ def selected(selectors: str | list[str] | None, reach: Reach) -> set[str]:
 
 def _check_phases(config: Config, reach: Reach, states: Sequence[_PhaseState], reporter: Reporter) -> None:
     """Report phases that freeze one name of a tied parameter but not the other, or thaw a member that follows."""
-    below = by_path(reach.parameters)
+    follows = list(config.model.all_follows())
+    below = by_path(reach.parameters if follows else ())
     for state in states[1:]:
         for name, other in reach.tied.items():
             if (name in state.trainable) != (other in state.trainable):
@@ -97,7 +98,7 @@ def _check_phases(config: Config, reach: Reach, states: Sequence[_PhaseState], r
                 message = f"`{still}` is frozen in phase `{state.phase}`, but `{learns}`, the same parameter, is not"
                 at: Path = ("phases", str(state.phase))
                 reporter.error("FC0209", message, reporter.key(at), at=at, advice="freeze both, or neither")
-        for follow in config.model.all_follows():
+        for follow in follows:
             thawed = next((name for name in below.get(follow.path, ()) if name in state.trainable), None)
             if thawed is not None:
                 message = f"`{thawed}` is thawed in phase `{state.phase}`, but follows `{follow.home}`"

@@ -215,7 +215,7 @@ def _made(
     if FITTED in takes:
         args[FITTED] = fitted
     origins = config.origins
-    place = origins.value((*path, "name")) if origins.root.at((*path, "name")) is not None else origins.key(path)
+    place = origins.value((*path, "name")) if origins.at((*path, "name")) is not None else origins.key(path)
     making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
     with _refusing(config, path, name, place), undisturbed(device), making:
         if cache is None:
@@ -285,8 +285,8 @@ def placed(diagnostics: Iterable[Diagnostic], config: Config, base: Keys = ("dat
     for one in diagnostics:
         path: Keys = _argument_of(one.place.file, config, base) or path_of(one.path)
         if path[0] == "data" and path[: len(base)] != base:
-            path = (*base, *path[1:]) if origins.root.at((*base, *path[1:2])) is not None else path
-        node = origins.root.at(path)
+            path = (*base, *path[1:]) if origins.at((*base, *path[1:2])) is not None else path
+        node = origins.at(path)
         is_key = one.is_about_key or (node is not None and isinstance(node.value, dict))
         place = origins.key(path) if is_key else origins.value(path)
         known = one.place.line or one.place.word is not None or origins.root.child(path[0]) is None

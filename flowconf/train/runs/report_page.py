@@ -96,7 +96,7 @@ def _first_written(origins: Origins, written: Mapping[str, str]) -> dict[int, di
     for path, node in origins.items():
         place = written_place(written.get(dotted(path), ""))
         for at in range(len(path)):
-            above = origins.root.at(path[: at + 1])
+            above = origins.at(path[: at + 1])
             if place and above is not None and above.key.line:
                 found.setdefault(above.key.line, place)
         if place:
