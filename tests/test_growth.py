@@ -90,6 +90,23 @@ OTHERS = {
 }
 
 
+MISTAKES = {
+    "unknown keys": {"flow": "    s{i}: {{through: 'Linear(4, 4)', frozn: params}}"},
+    "unknown sections": {"more": "section{i}: 3"},
+    "unknown references": {"flow": "    s{i}: {{through: 'Linear(4, 4)', from: lost{i}}}"},
+    "unknown modules": {"flow": "    s{i}: Linaer{i}(4, 4)"},
+    "wrong values": {"flow": "    s{i}: {{through: 'Linear(4, 4)', frozen: 3}}"},
+    "wrong sizes": {"flow": "    s{i}: Linear(4, 5)"},
+}
+"""A mistake in each of FEW or MANY places."""
+
+
+def mistaken(kind, count):
+    """A config with a mistake in `count` places."""
+    parts = {key: many(line, count) for key, line in MISTAKES[kind].items()}
+    return CONFIG.format(**{"params": "", "more": "", "flow": many(STEPS["members"], 4), **parts})
+
+
 def written(shape, count):
     """A config with `count` of something."""
     if shape == "everything":
@@ -129,7 +146,7 @@ def calls(run):
     for code, count in lines.items():
         found[f"lines of {code.co_filename}: {code.co_name}"] += count
     for (file, _, name), (_, count, _, _, callers) in pstats.Stats(profile).stats.items():
-        if "/flowconf/" in file:
+        if "/flowconf/" in file or file.endswith("difflib.py"):
             found[f"{file}: {name}"] += count
         else:
             for (caller, _, above), (_, times, _, _) in callers.items():
@@ -157,14 +174,14 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "part.yaml").write_text(PART)
 
-    def run(*words):
+    def run(*words, code=0):
         def on(text, *more):
             (tmp_path / "config.yaml").write_text(text)
             (tmp_path / "other.yaml").write_text(text.replace("last: Linear(4, 4)", "last: Linear(4, 4, bias=false)"))
-            assert main([*words, *more]) == 0, capsys.readouterr().err
+            assert main([*words, *more]) == code, capsys.readouterr().err
             capsys.readouterr()
 
-        on(written("members", 2))  # what is imported and cached does not count
+        on(written("members", 2) if code == 0 else mistaken("unknown keys", 2))  # what is imported and cached is free
         return on
 
     return run
@@ -173,6 +190,32 @@ def command(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("shape", [*STEPS, *OTHERS])
 def test_the_checks_grow_in_proportion(shape, command):
     assert growing(command("check", "config.yaml"), shape) == {}
+
+
+QUICK = ("unknown keys", "unknown references")
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in MISTAKES]
+)
+def test_the_reports_of_mistakes_grow_in_proportion(kind, command):
+    run = command("check", "config.yaml", code=2)
+    assert grown(lambda count: run(mistaken(kind, count))) == {}
+
+
+SHALLOW, DEEP = 3, 12
+
+
+def test_the_checks_of_nested_graphs_do_not_start_from_the_root(command):
+    """A member that is nested four times as deep takes less than twice the calls of any function."""
+    run = command("check", "config.yaml")
+
+    def on(depth, count):
+        flow = "\n".join(f"    s{i}: {{also: {nested(depth - 1)}}}" for i in range(count))
+        run(CONFIG.format(params="", more="", flow=flow))
+
+    few, many_ = calls(lambda: on(SHALLOW, DEEP)), calls(lambda: on(DEEP, SHALLOW))
+    assert {name: (few[name], count) for name, count in many_.items() if count > 2 * few[name] + 16 * DEEP} == {}
 
 
 MOST_CALLS = 3_000

@@ -9,7 +9,7 @@ from torch import nn
 
 from flowconf.graph.selecting import parts_of
 from flowconf.graph.source.program import CompiledProgram
-from flowconf.language.paths import by_path, join
+from flowconf.language.paths import join, parents
 from flowconf.language.plan import GraphPlan, Mount, Shared, names_of
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 
@@ -125,19 +125,17 @@ def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None
     """Set the plan and the shapes of every graph in the tree."""
     graph._plan = plan
     graph._shapes = shapes
-    names = by_path(shapes)
-    for step in plan.steps:
-        for copy in step.copies or (step,):
-            for applied in copy.applied():
-                if isinstance(applied.module, Mount):
-                    start = f"{applied.path}."
-                    below = {
-                        name.removeprefix(start): shapes[name]
-                        for name in names.get(applied.path, ())
-                        if name != applied.path
-                    }
-                    for child in mounted(graph, plan, applied.path):
-                        attach(child, applied.module.graph, below)
+    copies = (copy for step in plan.steps for copy in step.copies or (step,))
+    modules = ((applied.path, applied.module) for copy in copies for applied in copy.applied())
+    mounts = {path: module.graph for path, module in modules if isinstance(module, Mount)}
+    below: dict[str, dict[str, str]] = {path: {} for path in mounts}
+    for name, shape in shapes.items() if mounts else ():
+        for path in parents(name):
+            if path in mounts:
+                below[path][name[len(path) + 1 :]] = shape
+    for path, inner in mounts.items():
+        for child in mounted(graph, plan, path):
+            attach(child, inner, below[path])
 
 
 def mounted(graph: nn.Module, plan: GraphPlan, path: str) -> Iterator[GraphTree]:

@@ -126,7 +126,7 @@ def _named(holes: list[HolePlace], taken: set[str]) -> dict[HolePlace, str]:
 
 def _reserved(graph: GraphPlan) -> Iterator[str]:
     """The names that `__init__` uses in any class of a graph."""
-    yield from ("self", "torch", "nn", *RUNTIME, *graph.shares, *(name for name, _ in graph.params))
-    yield from (step.index for step in graph.steps if step.index)
-    for _, mount in graph.mounts():
-        yield from _reserved(mount.graph)
+    yield from ("self", "torch", "nn", *RUNTIME)
+    for _, inner in graph.graphs():
+        yield from (*inner.shares, *(name for name, _ in inner.params))
+        yield from (step.index for step in inner.steps if step.index)

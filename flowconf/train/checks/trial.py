@@ -7,18 +7,19 @@ given if there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from flowconf.report import Diagnostic, FlowconfError, Place, Suggestion
+from flowconf.report import Diagnostic, Fix, FlowconfError, Place, Suggestion
 from flowconf.text.fixes import mended
 from flowconf.text.source import edited
 
 E = TypeVar("E", bound=FlowconfError)
+Line = tuple[str | None, int, str | None]
 Check = Callable[[Sequence[str]], Iterable[Diagnostic]]
 """Gives the errors of a config with these words of the command line."""
 
@@ -122,7 +123,8 @@ class _Trial:
         """The positions of the errors whose chosen advice leads to another error at its place."""
         state = self.before.with_advice(chosen.values())
         left = self.errors(state)
-        places = {number: _after(one, chosen.values()) for number, one in chosen.items()}
+        fixes = _fixes_by_line(chosen.values())
+        places = {number: _after(one, fixes) for number, one in chosen.items()}
         wrong = {n for n, one in chosen.items() if any(self.is_at(e, one, places[n]) for e in left)}
         for _ in range(ROUNDS - 1):
             near = [e for e in left if any(self.is_near(e, one, places[n]) for n, one in chosen.items())]
@@ -166,14 +168,21 @@ def _with_quotes(suggestion: Suggestion, place: Place) -> list[Suggestion]:
     return [suggestion, replace(suggestion, write=f'"{suggestion.write}"')] if is_quoted else [suggestion]
 
 
-def _after(one: Diagnostic, applied: Iterable[Diagnostic]) -> Place:
-    """The place of the new text of an error when all of `applied` are."""
+def _fixes_by_line(applied: Iterable[Diagnostic]) -> dict[Line, dict[Place, Fix]]:
+    """The fixes of errors, one for each place, by the line."""
+    found: dict[Line, dict[Place, Fix]] = {}
+    for fix in (fix for one in applied if (fix := one.fix) is not None):
+        found.setdefault(_line(fix.place), {})[fix.place] = fix
+    return found
+
+
+def _after(one: Diagnostic, fixes: Mapping[Line, Mapping[Place, Fix]]) -> Place:
+    """The place of the new text of an error when all of these fixes are applied."""
     fix = one.fix
     if fix is None:
         return Place(word=one.better_word)
     place = fix.place
-    fixes = {other.place: other for each in applied if (other := each.fix) is not None}
-    left = [other for at, other in fixes.items() if _line(at) == _line(place) and at.column < place.column]
+    left = [other for at, other in fixes.get(_line(place), {}).items() if at.column < place.column]
     column = place.column + sum(len(other.text) - other.place.length for other in left)
     return replace(place, column=column, length=max(len(fix.text), 1))
 
@@ -187,7 +196,7 @@ def _is_value(error: Diagnostic, one: Diagnostic) -> bool:
     return f"{error.path}.".startswith(f"{above}{dot}{one.advice.write}.")
 
 
-def _line(place: Place) -> tuple[str | None, int, str | None]:
+def _line(place: Place) -> Line:
     return place.file, place.line, place.word
 
 
