@@ -192,11 +192,11 @@ def test_the_checks_grow_in_proportion(shape, command):
     assert growing(command("check", "config.yaml"), shape) == {}
 
 
-QUICK = ("unknown keys", "unknown references")
+SHORT = ("unknown keys", "unknown references")
 
 
 @pytest.mark.parametrize(
-    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in MISTAKES]
+    "kind", [kind if kind in SHORT else pytest.param(kind, marks=pytest.mark.slow) for kind in MISTAKES]
 )
 def test_the_reports_of_mistakes_grow_in_proportion(kind, command):
     run = command("check", "config.yaml", code=2)

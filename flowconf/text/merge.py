@@ -106,7 +106,9 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
         return _replaced(base, new)
     keys = base.value.keys() | new.value.keys()
     others = _alternatives(base, new, path, rules)
-    members, gone = {key: child for key, child in base.value.items() if key not in others}, {**base.gone, **others}
+    members, gone = dict(base.value), {**base.gone, **others}
+    for key in others:
+        del members[key]
     for key, child in new.value.items():
         below = kind_below(kind, key, keys, rules)
         old = members.get(key)
