@@ -84,7 +84,7 @@ def answers(words, run, capsys):
     out = capsys.readouterr()
     assert code in (0, 1, 2, 3)
     assert "FULL_TRACE" not in out.err, (words, out.err)
-    assert code == 0 or "error[FC" in out.err, (words, out.err)
+    assert code == 0 or "error[FC" in out.out + out.err, (words, out)
     return code, out.out + out.err
 
 
