@@ -27,13 +27,14 @@ from flowconf.language.points import RunLength
 from flowconf.language.sections.checks import check_inputs, check_references
 from flowconf.language.sections.directions import direction, with_mode
 from flowconf.language.training import LossSection, TrainingConfig, Trend, schedules
-from flowconf.report import ConfigError, Diagnostic, Reporter
+from flowconf.report import ConfigError, Diagnostic, Reporter, RunError
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.single_rows import check_last_batch
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of
-from flowconf.train.data.run_data import feeds, make_data, sampler_of
+from flowconf.train.data.declarations import of_known_size
+from flowconf.train.data.run_data import feeds, make_data, placed, sampler_of
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Resident, Split, Splits
 from flowconf.train.data.streams import RowStream
@@ -82,7 +83,7 @@ def prepare(
     optimizers = _optimizers(config, groups)
     splits = make_data(config, team.device, writes=True)
     fields = dict(splits.train.fields)
-    _check_against_data(config, fields, splits, inference)
+    _check_against_data(config, dict.fromkeys(fields) | of_known_size(fields), splits, inference)
     terms, metrics = _measured(config, fields, team.device)
     terms = [replace(term, reduces=term.reduces and not _may_ignore(term, config, splits.train)) for term in terms]
     held_out = feeds(splits, config, team)
@@ -288,6 +289,9 @@ def _try_values(job: Job) -> None:
 
 def _problems(job: Job, count: int) -> list[Diagnostic]:
     """The errors of losses and metrics on the first rows."""
-    batch = job.train.first_rows(count)
+    try:
+        batch = job.train.first_rows(count)
+    except RunError as error:
+        raise RunError(*placed(error.diagnostics, job.config)) from error
     with gradients_for(job.terms), job.evaluating():
         return problems_of(job.config, job.terms, job.metrics, job.values(job.evaluation_view, batch), batch)

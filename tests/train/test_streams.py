@@ -16,7 +16,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from flowconf.cli.main import main
 from flowconf.language import registry
-from flowconf.report import ConfigError, RunError
+from flowconf.report import ConfigError, FlowconfError, RunError
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Splits
@@ -174,6 +174,66 @@ def test_an_iterable_that_ends_early_says_so(folder, monkeypatch):
     with pytest.raises(RunError, match="ends after 30 rows, but its `__len__` is 96") as caught:
         folder.train(text=text("short", 1))
     assert place_of(caught.value) == "short"
+
+
+class Drawn:
+    """A split of a project, with `fields` and a batch that the test chooses."""
+
+    def __init__(self, fields, made):
+        self.fields, self.made = fields, made
+
+    def __len__(self):
+        return 12
+
+    def batch(self, rows, generator):
+        return self.made(rows)
+
+
+DRAWN = {"image": ((8,), torch.float32), "label": ((), torch.int64)}
+
+
+def drawn(rows, **others):
+    return {"image": torch.ones(len(rows), 8), "label": rows % 4, **others}
+
+
+@pytest.mark.parametrize(
+    ("fields", "made", "words"),
+    [
+        (["image"], drawn, "`fields` of the split `Drawn` gives a `list`"),
+        ({"image": (8, torch.float32)}, drawn, "gives the shape `8` for the field `image`"),
+        ({"image": ((8,), "float32")}, drawn, "gives the dtype `'float32'` for the field `image`"),
+        (DRAWN, lambda rows: None, "the batch of rows 0, 1 must be a mapping of named tensors, got `None`"),
+        (
+            DRAWN,
+            lambda rows: {"image": rows},
+            r"`image` of the batch of rows 0, 1 is int64 \[2\], but float32 \[2, 8\] in",
+        ),
+        (DRAWN, lambda rows: {"image": torch.ones(len(rows), 8)}, "the batch of rows 0, 1 has no field `label`"),
+        (
+            DRAWN,
+            lambda rows: drawn(rows, label=[1, 2]),
+            "`label` of the batch of rows 0, 1 must be a tensor, got a `list`",
+        ),
+        (
+            DRAWN,
+            lambda rows: drawn(rows[:1]),
+            r"`image` of the batch of rows 0, 1 is float32 \[1, 8\], but float32 \[2, 8\]",
+        ),
+    ],
+)
+def test_a_split_of_a_project_gives_the_fields_that_it_has(folder, monkeypatch, fields, made, words):
+    monkeypatch.setitem(registry.datasets.registered, "drawn", lambda: Splits(Drawn(fields, made)))
+    with pytest.raises(FlowconfError, match=words) as caught:
+        folder.train(text=text("drawn", 0))
+    assert place_of(caught.value) == "drawn"
+
+
+def test_a_size_that_differs_between_batches_is_open(folder, monkeypatch):
+    fields = {"image": ((None, 8), torch.float32), "label": ((), torch.int64)}
+    split = Drawn(fields, lambda rows: drawn(rows, image=torch.ones(len(rows), 1 + len(rows) % 3, 8)))
+    monkeypatch.setitem(registry.datasets.registered, "drawn", lambda: Splits(split, split))
+    config = text("drawn", 0).replace("[B, 8]", "[B, T, 8]").replace("flow:", "flow:\n    pooled: Mean(1)")
+    assert folder.train(text=config).record["status"] == "finished"
 
 
 class Odd(Noisy):

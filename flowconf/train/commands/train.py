@@ -35,6 +35,7 @@ from flowconf.train.checks import road
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.road import Walk
 from flowconf.train.checks.rows import check_splits
+from flowconf.train.data.declarations import of_known_size
 from flowconf.train.header import group_records, header
 from flowconf.train.insight import failure
 from flowconf.train.job import Job
@@ -239,7 +240,7 @@ def _check_against_data(job: Job, walk: Walk, screen: Screen) -> None:
     check_splits(job.config, job.held_out, reporter)
     check_length(job.config.training, job.length, reporter)
     reporter.stop_on_errors()
-    fields = job.train.split.fields
+    fields = of_known_size(job.train.split.fields)
     measured = walk.with_fields(fields).warnings if fields.keys() - declared_fields(walk.checked) else []
     for warning in dict.fromkeys([*job.warnings, *reporter.mistakes(), *measured]):
         if warning not in reported:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,11 +110,16 @@ def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: s
     `ConfigError`.
     """
     found = _said("shapes", factory, args, of_project)
-    wrong = _wrong_declaration(found)
+    wrong = wrong_declaration(found)
     if wrong is not None:
         message = f"`shapes` of the data set `{of_project}` {wrong}"
         raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
-    return {field: declared for field, declared in found.items() if not any(_is_open(size) for size in declared[0])}
+    return of_known_size(found)
+
+
+def of_known_size(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields without those that have an open size, which differs between batches."""
+    return {name: field for name, field in fields.items() if not any(_is_open(size) for size in field[0])}
 
 
 def masks_of(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Masks:
@@ -159,12 +164,15 @@ def with_defaults(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[
 DECLARATION = "give a mapping such as `{'image': ((1, 28, 28), torch.float32), 'label': ((), torch.int64, 10)}`"
 
 
-def _wrong_declaration(found: object) -> str | None:
-    """Why this declares no fields; None if it does."""
+def wrong_declaration(found: object, lengths: Collection[int] = (2, 3)) -> str | None:
+    """Why this declares no fields, each by a shape and a dtype and, if 3 is one of the `lengths`, a number of classes.
+
+    None if it does.
+    """
     if not isinstance(found, Mapping):
         return f"gives a `{type(found).__name__}`, and must give a mapping of fields"
     for field, declared in found.items():
-        if not isinstance(field, str) or not isinstance(declared, tuple | list) or len(declared) not in (2, 3):
+        if not isinstance(field, str) or not isinstance(declared, tuple | list) or len(declared) not in lengths:
             return f"gives `{declared!r}` for the field `{field}`, and must give its shape and dtype"
         shape, dtype, *classes = declared
         if not isinstance(shape, tuple | list) or not all(_is_open(size) or _is_count(size) for size in shape):

@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from flowconf.report import Diagnostic, FlowconfError, RunError, dtype_name, raised_here
-from flowconf.train.data.collate import Field, dtype_of, tensor_of
+from flowconf.train.data.collate import Field, dtype_of, tensor_of, typed_shape
 from flowconf.train.out_of_memory import is_out_of_memory
 
 ADVICE = "return a mapping of named tensors or numbers for each row"
@@ -38,6 +40,31 @@ def refusal(problem: BaseException, what: str) -> RunError:
     words = str(problem).strip().splitlines()
     message = f"{what} cannot be loaded: {type(problem).__name__}{f': {words[0]}' if words else ''}"
     return RunError(Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem)))
+
+
+def batch_in_words(rows: Tensor) -> str:
+    """A batch, by its first rows."""
+    first = ", ".join(str(row) for row in rows[:4].tolist())
+    return f"the batch of rows {first}{', ...' if len(rows) > 4 else ''}"
+
+
+def wrong_in_batch(batch: Any, rows: Tensor, fields: Mapping[str, Field]) -> RunError | None:
+    """Why a batch that a split's own code gives for these rows does not have its fields; None if it does.
+
+    Sizes may differ between batches, but not the number of dimensions.
+    """
+    if not isinstance(batch, Mapping):
+        return _refused(f"{batch_in_words(rows)} must be a mapping of named tensors, got {_kind(batch)}")
+    for name, (shape, dtype) in fields.items():
+        if name not in batch:
+            return _refused(f"{batch_in_words(rows)} has no field `{name}`, but `fields` of the split has one")
+        value = batch[name]
+        if not isinstance(value, Tensor):
+            return _refused(f"`{name}` of {batch_in_words(rows)} must be a tensor, got {_kind(value)}")
+        if value.ndim != len(shape) + 1 or len(value) != len(rows) or value.dtype != dtype:
+            found, wanted = typed_shape(value.dtype, value.shape), typed_shape(dtype, (len(rows), *shape))
+            return _refused(f"`{name}` of {batch_in_words(rows)} is {found}, but {wanted} in `fields` of the split")
+    return None
 
 
 def apart(
@@ -71,8 +98,7 @@ def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Fie
 def _wrong_in(row: int, item: Any, fields: Mapping[str, Field]) -> RunError | None:
     """What is wrong with a row by itself, which requires these fields."""
     if not isinstance(item, Mapping):
-        kind = "`None`" if item is None else f"a `{type(item).__name__}`"
-        return _refused(f"row {row} must be a mapping of named tensors, got {kind}", ADVICE)
+        return _refused(f"row {row} must be a mapping of named tensors, got {_kind(item)}", ADVICE)
     lacks = next((name for name in fields if name not in item), None)
     if lacks is not None:
         return _refused(f"row {row} has no field `{lacks}`, but the first row of the data set has one")
@@ -99,6 +125,10 @@ def _unlike(row: int, item: Mapping[Any, Any], first_row: int, first: Mapping[An
             message = f"`{name}` is {mine} in row {row}, but {theirs} in row {first_row}"
             return _refused(message, "use one type for all values of a field")
     return None
+
+
+def _kind(value: Any) -> str:
+    return "`None`" if value is None else f"a `{type(value).__name__}`"
 
 
 def _refused(message: str, advice: str | None = None) -> RunError:

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from flowconf.report import Diagnostic, FlowconfError, RunError
+from flowconf.report import ConfigError, Diagnostic, FlowconfError, RunError
 from flowconf.train.data.collate import Batch, Field, put_together
-from flowconf.train.data.row_errors import apart, refusal, worker_died
+from flowconf.train.data.declarations import wrong_declaration
+from flowconf.train.data.row_errors import apart, batch_in_words, refusal, worker_died, wrong_in_batch
 from flowconf.train.data.slots import Slots
+from flowconf.train.data.splits import Resident
 from flowconf.train.runs.lock import release_locks
 from flowconf.train.seeds import all_undisturbed, seed_cpu
 from flowconf.train.stopping import leave_signals_to_the_parent, signals_later
@@ -105,8 +107,18 @@ class RowStream:
 
 
 def as_split(found: Any) -> Any:
-    """A split unchanged, or a torch data set wrapped as one. Raises `ValueError` for anything else."""
-    if found is None or (hasattr(found, "fields") and hasattr(found, "batch")):
+    """A split unchanged, or a torch data set wrapped as one.
+
+    Raises `ConfigError` for a split with invalid fields, and `ValueError` for anything else.
+    """
+    if found is None:
+        return None
+    if hasattr(found, "fields") and hasattr(found, "batch"):
+        wrong = wrong_declaration(found.fields, lengths=[2])
+        if wrong is not None:
+            message = f"`fields` of the split `{type(found).__name__}` {wrong}"
+            advice = "give a mapping such as `{'image': ((1, 28, 28), torch.float32), 'label': ((), torch.int64)}`"
+            raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=advice))
         return found
     if isinstance(found, IterableDataset):
         return RowStream(found)
@@ -144,13 +156,18 @@ def collated(
 
 
 def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequence[int] | None = None) -> Batch:
-    """A batch of a split, augmented if each row has a seed. Raises `RunError` if the split's own code fails."""
+    """A batch of a split, augmented if each row has a seed.
+
+    Raises `RunError` if the split's own code fails, or gives other fields than those that the split has.
+    """
     try:
         batch: dict[str, Any]
         batch = split.batch(rows, generator) if seeds is None else split.augmented(rows, generator, seeds)
     except (Exception, SystemExit) as problem:
-        first = ", ".join(str(row) for row in rows[:4].tolist())
-        raise refusal(problem, f"the batch of rows {first}, ...") from problem
+        raise refusal(problem, batch_in_words(rows)) from problem
+    wrong = None if isinstance(split, Resident) and split.augment is None else wrong_in_batch(batch, rows, split.fields)
+    if wrong is not None:
+        raise wrong
     return {
         name: value.detach() if isinstance(value, Tensor) and value.requires_grad else value
         for name, value in batch.items()
