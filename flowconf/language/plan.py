@@ -463,9 +463,8 @@ def _own_names(kind: type[Any]) -> tuple[str, ...]:
 def using(applied: Applied) -> Iterator[tuple[str, Value]]:
     """The arguments of a module, and of the members of a chain, besides the stream."""
     yield from applied.using
-    if isinstance(applied.target, Chain):
-        for member in applied.target.members:
-            yield from using(member)
+    for member in applied.target.members if isinstance(applied.target, Chain) else ():
+        yield from using(member)
 
 
 @dataclass(frozen=True, slots=True)
