@@ -31,7 +31,7 @@ MIRRORED = {
 """Files of the repository -> the pages that they become."""
 SECTIONS = {
     "Loading, building and running": ("flowconf.api",),
-    "Training from Python": ("flowconf.train.python",),
+    "Training from Python": ("flowconf.train.python", "flowconf.train.runs.finished"),
     "Graphs": ("flowconf.graph.graph", "flowconf.graph.weights.loading"),
     "Graphs written step by step": ("flowconf.graph.builder",),
     "Registering": ("flowconf.language.registry", "flowconf.train.objective.gradients"),

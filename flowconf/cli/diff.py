@@ -14,7 +14,7 @@ import typer
 from flowconf.cli.arguments import Form, FormOption, TrustOption, config_of, refuse_other_pictures, trust_project_of
 from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, json_line, printable, shortened, shown_path
-from flowconf.text.garbage import uncollected
+from flowconf.report.garbage import uncollected
 
 if TYPE_CHECKING:
     from flowconf.draw.data import Marks

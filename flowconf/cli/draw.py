@@ -19,7 +19,7 @@ from flowconf.cli.arguments import (
     trust_project_of,
 )
 from flowconf.report import json_line
-from flowconf.text.garbage import uncollected
+from flowconf.report.garbage import uncollected
 
 
 class PictureForm(StrEnum):

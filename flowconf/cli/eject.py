@@ -16,7 +16,7 @@ from flowconf.cli.arguments import (
     trust_project_of,
     with_weights,
 )
-from flowconf.text.garbage import uncollected
+from flowconf.report.garbage import uncollected
 
 
 @uncollected()

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowconf.text.output import write_output
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -40,6 +38,7 @@ def import_module(
 ) -> None:
     """Write a graph document for an existing module, as far as it can be converted. This runs the module's code."""
     from flowconf.graph.exchange.importer import read
+    from flowconf.text.output import write_output
 
     shapes = dict(_shape(text) for text in inputs or [])
     module = _made(factory)

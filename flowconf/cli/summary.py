@@ -11,7 +11,7 @@ import typer
 from flowconf.cli.arguments import AtOption, Described, Overrides, TrustOption, config_of, trust_project_of
 from flowconf.report import shortened
 from flowconf.report.columns import aligned
-from flowconf.text.garbage import uncollected
+from flowconf.report.garbage import uncollected
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph

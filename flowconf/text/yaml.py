@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 import yaml
 
 from flowconf.report import NOWHERE, Advice, ConfigError, Diagnostic, Label, Place, Suggestion, shortened
+from flowconf.report.garbage import uncollected
 from flowconf.report.origins import MAX_DEPTH, MAX_VALUES, Node
-from flowconf.text.garbage import uncollected
 from flowconf.text.source import Notes, Source
 from flowconf.text.yaml_errors import syntax_error
 

@@ -157,7 +157,7 @@ class Job:
         """The splits and sets that are evaluated during the run."""
         return [name for name in self.held_out if name != "test"]
 
-    @property
+    @cached_property
     def total_steps(self) -> int:
         """The steps of the run."""
         return self.length.steps

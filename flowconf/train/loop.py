@@ -18,7 +18,6 @@ from torch import Tensor
 
 from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
-from flowconf.language.points import Point
 from flowconf.language.training import LATEST, evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shell_word
 from flowconf.train.data.feed import Feed, in_parts
@@ -50,7 +49,10 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     """
     trainer = job.config.training.trainer
     best, window = Best(job, run), Window()
-    logs_every = job.length.steps_before(trainer.log_every)
+    logs_every, evaluates_every, saves_every = (
+        job.length.steps_before(every)
+        for every in (trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
+    )
     job.watchers.begin(run, partial(where, job))
     step = restore(job, run, screen, best, window)
     first, meter = step, ResourceMeter(job.device)
@@ -81,7 +83,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     job.watchers.logged(step)
                 job.watchers.step(step)
                 better = False
-                evaluates = due(job, trainer.evaluate_every, step)
+                evaluates = due(job, evaluates_every, step)
                 found: dict[str, float] = {}
                 if evaluates and job.watched:
                     with job.averages.applied():
@@ -95,21 +97,14 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     job.phases.observe(step, found)
                     job.learning_rate.observe(found)
                 if evaluates:
-                    report(
-                        job,
-                        run,
-                        screen,
-                        step,
-                        found,
-                        "best" if better and trainer.best != LATEST else "",
-                        recent_loss(job, step, window),
-                    )
+                    note = "best" if better and trainer.best != LATEST else ""
+                    report(job, run, screen, step, found, note, recent_loss(job, step, window))
                 if found:
                     job.watchers.evaluated(step, found)
                 ends = step == job.total_steps or best.gives_up
                 if ends:
                     log_losses(job, run, screen, step, window)
-                saves = evaluates if trainer.checkpoint_every == 0 else due(job, trainer.checkpoint_every, step)
+                saves = due(job, saves_every, step) if saves_every else evaluates
                 stops = job.team.agree(stop.asked)
                 if saves or best.keeps(step) or stops or ends:
                     save(job, run, screen, step, best, window)
@@ -362,10 +357,9 @@ def report(
     screen.say(f"{at}{shown({**(trained or {}), **headline(found)})}" + (f"  ({note})" if note else ""))
 
 
-def due(job: Job, every: int | Point, step: int) -> bool:
-    """Whether something is due after this step: each time `every` has passed (0: an epoch), and at the end."""
-    steps = job.length.steps_before(every)
-    at_edge = step % steps == 0 if steps else job.sampler.epoch_is_over
+def due(job: Job, every: int, step: int) -> bool:
+    """Whether something is due after this step: every `every` steps (0: every epoch), and at the end."""
+    at_edge = step % every == 0 if every else job.sampler.epoch_is_over
     return at_edge or step == job.total_steps
 
 

@@ -20,8 +20,8 @@ from flowconf.language.schema import GraphDocument
 from flowconf.language.sections import activations, checks
 from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, listing, of_system
+from flowconf.report.garbage import uncollected
 from flowconf.text import Composition, Document, composing, from_data, with_graphs
-from flowconf.text.garbage import uncollected
 from flowconf.train.checks.trial import tried
 
 if TYPE_CHECKING:
