@@ -585,8 +585,7 @@ def test_names_of_files_that_are_no_unicode_are_kept(files):
     found = made(files, PETS)
     assert not found.warnings
     assert_equal_rows(found, made(files, PETS, "data.cache=null"))
-    places = {place_of_row(split, row)[0] for _, split in found.named() for row in range(len(split))}
-    assert name in places
+    assert name in {place_of_row(split, row)[0] for _, split in found.named() for row in range(len(split))}
 
 
 def test_a_data_set_declares_that_its_rows_can_be_kept(files, monkeypatch, capsys):
