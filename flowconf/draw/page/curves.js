@@ -2,7 +2,7 @@
 
 import { make, printable } from "./dom.js";
 import { colourOf, variable } from "./colours.js";
-import { figure } from "./numbers.js";
+import { figure, ticks } from "./numbers.js";
 
 const DASHES = { train: [5, 4], val: [], test: [1, 4] };
 const OTHER_DASHES = [[9, 3], [9, 3, 2, 3], [3, 2], [14, 4]];
@@ -73,7 +73,7 @@ export function chartOf(title, label) {
       width: Math.max(240, element.clientWidth - 22),
       height: HEIGHT,
       scales: { x: { time: false }, y: look.log && positive ? { distr: 3 } : {} },
-      axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, ticks) => ticks.map((tick) => (tick === null ? "" : figure(tick))) }],
+      axes: [{ ...axis, size: 34 }, { ...axis, size: 62, values: (_, values) => ticks(values) }],
       series: [{ label: look.axis, value: (_, value) => (value === null ? "" : figure(value)) }, ...curves.map((curve) => lineOf(curve, look))],
       cursor: { sync: { key: "report" }, drag: { x: true, y: false }, ...(few ? {} : { focus: { prox: NEAR } }) },
       focus: { alpha: 0.2 },

@@ -18,8 +18,13 @@ export function percent(share) {
   return share > 0 && share < 0.001 ? "<0.1\u00a0%" : `${Number((100 * share).toPrecision(share >= 0.1 ? 3 : 2))}\u00a0%`;
 }
 
-/** A measured number in four digits. */
-export function figure(value) {
-  const size = Math.abs(value);
-  return size !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+/** A measured number in four digits; with an exponent if `size`, that of the numbers beside it, is far from 1. */
+export function figure(value, size = Math.abs(value)) {
+  return value !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+}
+
+/** The numbers of an axis, all with an exponent or none; "" for null. */
+export function ticks(values) {
+  const size = Math.max(...values.map(Math.abs));
+  return values.map((value) => (value === null ? "" : figure(value, size)));
 }

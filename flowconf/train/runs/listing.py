@@ -8,7 +8,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -175,7 +175,7 @@ def table(group: RunGroup) -> str:
     for run, steps in zip(group.runs, kept, strict=True):
         sweep = [run.record.get("sweep", "-")] if swept else []
         cells = [*_settings(run, keys), *_values(run, metrics), *([steps] if keeps else [])]
-        rows.append([run.folder.name, *sweep, run.record["status"], _took(run), *cells])
+        rows.append([run.folder.name, *sweep, run.record["status"], time_taken(run.record) or "-", *cells])
     return "\n".join([title, *aligned(rows)])
 
 
@@ -332,18 +332,10 @@ def _order(value: object) -> tuple[int, float, str]:
     return 2 if value is ABSENT else 1, 0.0, str(value)
 
 
-def seconds_of(record: Mapping[str, Any]) -> float | None:
-    """How long a run took; None if it has not ended, or the clock was set back meanwhile."""
+def time_taken(record: Mapping[str, Any]) -> str | None:
+    """How long a run took, as `h:mm:ss`; None if it has not ended, or the clock was set back meanwhile."""
     started, ended = record.get("started"), record.get("ended")
     if not started or not ended:
         return None
-    seconds = (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
-    return seconds if seconds >= 0 else None
-
-
-def _took(run: Listed) -> str:
-    seconds = seconds_of(run.record)
-    if seconds is None:
-        return "-"
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return f"{hours}:{minutes:02}:{int(seconds) % 60:02}"
+    taken = datetime.fromisoformat(ended) - datetime.fromisoformat(started)
+    return None if taken < timedelta() else str(timedelta(seconds=int(taken.total_seconds())))

@@ -12,7 +12,7 @@ from flowconf.graph.weights.sources import RECORD, find_run_folder
 from flowconf.report import Diagnostic, bytes_in_words, shown_path
 from flowconf.text.write import inline
 from flowconf.train.runs.curves import Logged
-from flowconf.train.runs.listing import Listed, compared, listed, seconds_of
+from flowconf.train.runs.listing import Listed, compared, listed, time_taken
 from flowconf.train.runs.lock import LINES
 from flowconf.train.runs.log_reader import parsed, text_of
 from flowconf.train.runs.predictions import read_predictions
@@ -108,12 +108,12 @@ def names(runs: Sequence[Listed]) -> list[str]:
 
 
 def _facts(run: Listed) -> list[tuple[str, str]]:
-    record, seconds = run.record, seconds_of(run.record)
+    record = run.record
     found = [("config", shown_path(str(record["config"]))), ("status", str(record["status"]))]
     found += [("with", " ".join(map(str, record["overrides"])))] if record.get("overrides") else []
     found += [
         ("started", str(record.get("started") or "")[:19].replace("T", " ")),
-        ("took", "" if seconds is None else f"{seconds:,.0f} s"),
+        ("took", time_taken(record) or ""),
         ("seed", str(record.get("seed", ""))),
     ]
     found += _resources(record.get("resources", {}))
