@@ -11,20 +11,29 @@ from torch import Tensor, nn
 Number = int | float
 
 
-class Learned(nn.Module):
+class _OfSize(nn.Module):
+    """A module whose output has a given size in each row."""
+
+    def __init__(self, *size: int) -> None:
+        """`size` is the shape of one row."""
+        super().__init__()
+        self.size = size
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.size))
+
+
+class Learned(_OfSize):
     """A learned tensor, repeated for each row of the stream."""
 
     def __init__(self, *size: int) -> None:
         """`size` is the shape of one row. The values start at zero."""
-        super().__init__()
+        super().__init__(*size)
         self.value = nn.Parameter(torch.zeros(size))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, ...]: [B, *size]."""
-        return self.value.expand(x.shape[0], *self.value.shape)
-
-    def extra_repr(self) -> str:
-        return ", ".join(str(size) for size in self.value.shape)
+        return self.value.expand(x.shape[0], *self.size)
 
 
 class Constant(nn.Module):
@@ -45,38 +54,22 @@ class Constant(nn.Module):
         return str(self.value.tolist())
 
 
-class Zeros(nn.Module):
+class Zeros(_OfSize):
     """Zeros for each row of the stream, for example as the initial state of a loop."""
-
-    def __init__(self, *size: int) -> None:
-        """`size` is the shape of one row."""
-        super().__init__()
-        self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, ...]: [B, *size], with the device of `x`, and its type if that is a floating-point type."""
         dtype = x.dtype if x.is_floating_point() else None
         return torch.zeros(x.shape[0], *self.size, dtype=dtype, device=x.device)
 
-    def extra_repr(self) -> str:
-        return ", ".join(str(size) for size in self.size)
 
-
-class Noise(nn.Module):
+class Noise(_OfSize):
     """Normal random numbers for each row of the stream."""
-
-    def __init__(self, *size: int) -> None:
-        """`size` is the shape of one row."""
-        super().__init__()
-        self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, ...]: [B, *size], with the device of `x`, and its type if that is a floating-point type."""
         dtype = x.dtype if x.is_floating_point() else None
         return torch.randn(x.shape[0], *self.size, dtype=dtype, device=x.device)
-
-    def extra_repr(self) -> str:
-        return ", ".join(str(size) for size in self.size)
 
 
 class Mix(nn.Module):
@@ -112,20 +105,12 @@ class Not(nn.Module):
         return x.logical_not()
 
 
-class Reshape(nn.Module):
-    """Reshapes each row."""
-
-    def __init__(self, *size: int) -> None:
-        """`size` is the shape of one row; one size may be -1."""
-        super().__init__()
-        self.size = size
+class Reshape(_OfSize):
+    """Reshapes each row to a size, of which one number may be -1."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` [B, ...]: [B, *size]."""
         return x.reshape(x.shape[0], *self.size)
-
-    def extra_repr(self) -> str:
-        return ", ".join(str(size) for size in self.size)
 
 
 class Scale(nn.Module):
@@ -262,68 +247,62 @@ class StateAdd(nn.Module):
         return x + state
 
 
-def _total(x: Tensor, added: Mapping[str, Tensor]) -> Tensor:
-    """The stream plus the further inputs of a router, in declared order."""
-    for value in added.values():
-        x = x + value
-    return x
-
-
-class SoftmaxRouter(nn.Module):
-    """One weight for each expert, positive and with a sum of 1."""
+class _Router(nn.Module):
+    """Scores each expert by the stream and the further inputs of the router, in declared order."""
 
     def __init__(self, in_features: int, experts: int) -> None:
         super().__init__()
         self.in_features, self.experts = in_features, experts
         self.score = nn.Linear(in_features, experts)
 
+    def scores(self, x: Tensor, added: Mapping[str, Tensor]) -> Tensor:
+        """`x` [..., in_features], to which further values are added: [..., experts]."""
+        scores: Tensor = self.score(sum(added.values(), x))
+        return scores
+
+
+class SoftmaxRouter(_Router):
+    """One weight for each expert, positive and with a sum of 1."""
+
     def forward(self, x: Tensor, **added: Tensor) -> Tensor:
         """`x` [..., in_features], to which further values are added: [..., experts]."""
-        return torch.softmax(self.score(_total(x, added)), -1)
+        return torch.softmax(self.scores(x, added), -1)
 
 
-class TopRouter(nn.Module):
+class TopRouter(_Router):
     """One weight for each expert: a softmax over the `k` highest scores, and 0 for the others."""
 
     def __init__(self, in_features: int, experts: int, k: int) -> None:
-        super().__init__()
+        super().__init__(in_features, experts)
         if not 1 <= k <= experts:
             raise ValueError(f"`k` must be from 1 to {experts}, got {k}")
-        self.in_features, self.experts, self.k = in_features, experts, k
-        self.score = nn.Linear(in_features, experts)
+        self.k = k
 
     def forward(self, x: Tensor, **added: Tensor) -> Tensor:
         """`x` [..., in_features], to which further values are added: [..., experts]."""
-        scores = self.score(_total(x, added))
+        scores = self.scores(x, added)
         kept = scores.topk(self.k, -1)
         return torch.zeros_like(scores).scatter(-1, kept.indices, torch.softmax(kept.values, -1))
 
 
-class SigmoidRouter(nn.Module):
+class SigmoidRouter(_Router):
     """One weight for each expert, independently between 0 and 1."""
-
-    def __init__(self, in_features: int, experts: int) -> None:
-        super().__init__()
-        self.in_features, self.experts = in_features, experts
-        self.score = nn.Linear(in_features, experts)
 
     def forward(self, x: Tensor, **added: Tensor) -> Tensor:
         """`x` [..., in_features], to which further values are added: [..., experts]."""
-        return torch.sigmoid(self.score(_total(x, added)))
+        return torch.sigmoid(self.scores(x, added))
 
 
-class ArgmaxSelector(nn.Module):
+class ArgmaxSelector(_Router):
     """Selects the branch with the highest score for each row. The selection has no gradient."""
 
     def __init__(self, in_features: int, branches: int) -> None:
-        super().__init__()
-        self.in_features, self.branches = in_features, branches
-        self.score = nn.Linear(in_features, branches)
+        super().__init__(in_features, branches)
+        self.branches = branches
 
     def forward(self, x: Tensor, **added: Tensor) -> Tensor:
         """`x` [B, in_features], to which further values are added: [B] int64."""
-        scores: Tensor = self.score(_total(x, added))
-        return scores.argmax(-1)
+        return self.scores(x, added).argmax(-1)
 
 
 class FixedSelector(nn.Module):

@@ -116,7 +116,7 @@ def _reflected(built: Any, arrival: Arrival) -> Fault | None:
 
 
 def _sized(built: Any, arrival: Arrival) -> Fault | None:
-    size = built.value.shape if isinstance(built, blocks.Learned) else built.size
+    size = built.size
     return Fault(f"all sizes must be at least 1, got {min(size)}") if size and min(size) < 1 else None
 
 
