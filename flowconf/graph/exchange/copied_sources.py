@@ -74,7 +74,7 @@ class CopiedSources:
         others = [line for line in lines if line not in standard]
         return [*standard, *([""] if standard else []), *others]
 
-    def take(self, home: str, name: str, known_as: str = "") -> None:
+    def take(self, home: str, name: str) -> None:
         """Take a definition and everything of flowconf's, or of its project, that it uses.
 
         Raises `NotCopiedError` for one of a project that cannot be copied.
@@ -87,8 +87,6 @@ class CopiedSources:
             self.taken[key] = REFUSE
             return
         module = importlib.import_module(home)
-        if known_as and known_as != name:
-            raise NotCopiedError("two modules define that name")
         if is_of_a_project(home):
             self._check_free(home, name)
             self.postponed |= "annotations" in vars(module)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
@@ -46,19 +46,16 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     if program.objects:
         message = f"`{graph.plan.label}` has a module from outside its document, whose source is not available"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="register its class, and call it"))
-    sources = CopiedSources(reserved={part.name for part in program.classes})
+    sources = CopiedSources(reserved={part.name for part in program.classes}, whole=set(program.whole))
     needed = []
-    for line in program.header:
-        home, _, names = line.removeprefix("from ").partition(" import ")
-        if line.startswith(f"from {OURS}"):
-            for name in names.split(", "):
+    for home, names in program.names.items():
+        if home.split(".")[0] == OURS:
+            for name in names:
                 sources.take(home, name)
-        elif line.startswith("from ") and is_of_a_project(home):
-            needed += [f"# needs `{home}`: {why}" for why in _copied(sources, home, names.split(", "))]
-        elif line.startswith("from "):
-            sources.imported.setdefault(home, set()).update(names.split(", "))
-        elif line:
-            sources.whole.add(line.removeprefix("import "))
+        elif is_of_a_project(home):
+            needed += [f"# needs `{home}`: {why}" for why in _copied(sources, home, names)]
+        else:
+            sources.imported.setdefault(home, set()).update(names)
     name = program.classes[-1].name
     classes = [part.text for part in program.classes]
     classes[-1] = _with_defaults(classes[-1], graph._given)
@@ -78,13 +75,13 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     return "\n\n\n".join(part for part in parts if part) + "\n"
 
 
-def _copied(sources: CopiedSources, home: str, names: list[str]) -> list[str]:
+def _copied(sources: CopiedSources, home: str, names: Iterable[str]) -> list[str]:
     """Copy what a module of a project defines, or import it; gives the reasons for what is imported."""
     reasons = []
     for name in names:
         before = sources.copy()
         try:
-            sources.take(home, name.partition(" as ")[0], name.partition(" as ")[2])
+            sources.take(home, name)
         except NotCopiedError as problem:
             sources.restore(before)
             sources.imported.setdefault(home, set()).add(name)
@@ -109,7 +106,9 @@ def _program_alone(graph: Graph) -> Program:
     classes = tuple(part for part in program.classes if part.name in needed)
     used = {word for part in classes for word in re.findall(r"\w+", part.text)}
     objects = {key: value for key, value in program.objects.items() if key in used}
-    return Program(tuple(_import_of(line, used) for line in program.header), classes, objects)
+    whole = tuple(module for module in program.whole if module.partition(".")[0] in used)
+    names = {home: tuple(name for name in names if name in used) for home, names in program.names.items()}
+    return Program(whole, {home: kept for home, kept in names.items() if kept}, classes, objects)
 
 
 def _with_defaults(text: str, given: Mapping[str, object]) -> str:
@@ -124,15 +123,6 @@ def _with_defaults(text: str, given: Mapping[str, object]) -> str:
     values = [f"{name}={repr(given[name]) if name in given else defaults[name]}" for name in names]
     lines[init.lineno - 1 : init.body[0].lineno - 1] = broken(f"    def __init__({', '.join(['self', *values])}):")
     return "\n".join(lines)
-
-
-def _import_of(line: str, used: Collection[str]) -> str:
-    """An import of the names in it that are used; empty without any."""
-    home, _, names = line.partition(" import ")
-    if not names:
-        return line if line.removeprefix("import ").partition(".")[0] in used else ""
-    kept = [name for name in names.split(", ") if name.rpartition(" as ")[2] in used]
-    return f"{home} import {', '.join(kept)}" if kept else ""
 
 
 def _main(name: str, weights: str | None) -> str:

@@ -36,6 +36,8 @@ from flowconf.report import Place
 
 CALLED = re.compile(rf"\b({'|'.join(RUNTIME)})\(")
 """Calls of functions of the runtime in generated code."""
+BETWEEN = 2
+"""The empty lines before a class."""
 
 
 @dataclass(frozen=True)
@@ -87,22 +89,35 @@ class GraphClass:
 class Program:
     """The classes of a graph in dependency order; the last one is the graph itself."""
 
-    header: tuple[str, ...]
+    whole: tuple[str, ...]
+    """Modules that are imported as a whole: torch if it is named, and packages, whose names are written with dots."""
+    names: Mapping[str, tuple[str, ...]]
+    """Module -> the names that are imported from it, torch first."""
     classes: tuple[GraphClass, ...]
     objects: Mapping[str, object]
     """Names in the text without an import: modules from outside the document."""
 
     @property
+    def header(self) -> list[str]:
+        """The imports, in the order of the import sorter."""
+        plain = [f"import {module}" for module in self.whole]
+        named = [f"from {module} import {', '.join(names)}" for module, names in self.names.items()]
+        torch = [line for line in (*plain, *named) if line.split()[1] == "torch"]
+        others = [line for line in (*plain, *named) if line not in torch]
+        return [*torch, *([""] if others else []), *others]
+
+    @property
     def source(self) -> str:
         """The whole program as one Python file."""
-        return "\n".join(self.header) + "\n\n\n" + "\n\n\n".join(c.text for c in self.classes) + "\n"
+        apart = "\n" * (BETWEEN + 1)
+        return apart.join(["\n".join(self.header), *(part.text for part in self.classes)]) + "\n"
 
 
 def emit(graph: GraphPlan, sizes: KnownSizes, demand: Demand = OUTPUTS) -> Program:
     """The program of a graph. `sizes` come from the shape check."""
     emitter = _Emitter(sizes, HoleSizes(graph, sizes.holes), set(_used_names(graph)), Demands(graph, {"": demand}))
     emitter.graph_class(graph, "", {})
-    return Program(emitter.header(), tuple(emitter.classes.values()), emitter.objects)
+    return emitter.program()
 
 
 def _used_names(graph: GraphPlan) -> Iterable[str]:
@@ -131,21 +146,18 @@ class _Emitter:
     classes: dict[str, GraphClass] = field(default_factory=dict)
     named: dict[str, str] = field(default_factory=dict)
     """Path of a graph -> its class."""
-    imports: dict[str, set[str]] = field(default_factory=dict)
+    imports: dict[str, set[str]] = field(default_factory=lambda: {"torch": {"nn"}})
     packages: set[str] = field(default_factory=set)
-    """Modules of packages, whose classes and functions are called by their dotted names."""
+    """Modules whose classes and functions are called by their dotted names."""
     objects: dict[str, object] = field(default_factory=dict)
-    uses_torch: bool = False
     free: dict[int, list[str]] = field(default_factory=dict)
     """Id of a graph -> its free parameters."""
 
-    def header(self) -> tuple[str, ...]:
-        """The imports, in the order of the import sorter."""
-        lines = ["import torch"] if self.uses_torch else []
-        lines.append("from torch import nn")
-        own = [f"import {module}" for module in sorted(self.packages)]
-        own += [f"from {source} import {', '.join(sorted(names))}" for source, names in sorted(self.imports.items())]
-        return (*lines, *([""] if own else []), *own)
+    def program(self) -> Program:
+        """The classes so far, with their imports."""
+        sources = sorted(self.imports, key=lambda source: (source != "torch", source))
+        names = {source: tuple(sorted(self.imports[source])) for source in sources}
+        return Program(tuple(sorted(self.packages)), names, tuple(self.classes.values()), self.objects)
 
     def graph_class(self, graph: GraphPlan, path: str, lent: Mapping[str, str], around: str = "") -> str:
         """The class of `graph` at `path` in the graph `around`; equal graphs share one.
@@ -171,7 +183,8 @@ class _Emitter:
             lambda name: self.sizes.kinds.get(join(path, name), ""),
         )
         lines += [Line(text, step, place) for text, step, place in ForwardWriter(state, found, demand).lines()]
-        self.uses_torch = self.uses_torch or any("torch." in line.text for line in lines)
+        if any("torch." in line.text for line in lines):
+            self.packages.add("torch")
         called = {name for line in lines for name in CALLED.findall(line.text)}
         if called:
             self.imports.setdefault("flowconf.graph.runtime", set()).update(called)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from flowconf.graph import runtime
-from flowconf.graph.source.emit import GraphClass, Program
+from flowconf.graph.source.emit import BETWEEN, GraphClass, Program
 from flowconf.language import confined
 from flowconf.language.registry import adapters, modules
 from flowconf.language.resolve.reserved_names import RUNTIME
@@ -37,38 +37,31 @@ class CompiledProgram:
         self.lines: dict[int, Location] = {}
         self.owners: dict[int, str] = {}
         """The class of each line."""
-        text = self._laid_out()
+        text = program.source
         linecache.cache[self.file] = (len(text), None, text.splitlines(keepends=True), self.file)
         module = ModuleType(f"flowconf.generated_{next(_numbers)}")
         sys.modules[module.__name__] = module  # the compiler looks up globals by module name
         namespace: dict[str, Any] = module.__dict__
         namespace |= {"torch": torch, "nn": nn, **program.objects}
         namespace |= {name: getattr(runtime, name) for name in RUNTIME}
-        namespace |= {name: _loaded(source, name) for source, name in _called(program)}
-        namespace |= {name.partition(".")[0]: confined.package(name) for name in _packages(program)}
+        for source, names in program.names.items():
+            namespace |= {name: _loaded(source, name) for name in names if name not in namespace}
+        packages = (name for name in program.whole if name.partition(".")[0] != "torch")
+        namespace |= {name.partition(".")[0]: confined.package(name) for name in packages}
         self.classes: dict[str, type[nn.Module]] = {}
         nested, outermost = bases
-        offset = 0
+        first = len(program.header) + BETWEEN + 1
         for part in program.classes:
-            offset = text.index(f"class {part.name}(nn.Module):", offset)
-            code = compile("\n" * text.count("\n", 0, offset) + part.text, self.file, "exec")
+            steps = {number: line for number, line in enumerate(part.lines, first) if line.path}
+            self.lines |= {number: (line.path, line.place) for number, line in steps.items()}
+            self.owners |= dict.fromkeys(steps, part.name)
+            code = compile("\n" * (first - 1) + part.text, self.file, "exec")
             exec(code, namespace)  # the text is generated from a Plan: names and literals only
             generated = namespace[part.name]
             base = outermost if part is self.main else nested
             made = type(part.name, (base, generated), {"__module__": module.__name__, "_program": self})
             self.classes[part.name] = namespace[part.name] = made
-
-    def _laid_out(self) -> str:
-        text = self.program.source
-        position = 0
-        for part in self.program.classes:
-            position = text.index(f"class {part.name}(nn.Module):", position)
-            first = text.count("\n", 0, position) + 1
-            for number, line in enumerate(part.lines):
-                if line.path:
-                    self.lines[first + number] = (line.path, line.place)
-                    self.owners[first + number] = part.name
-        return text
+            first += len(part.lines) + BETWEEN
 
     @property
     def main(self) -> GraphClass:
@@ -90,13 +83,7 @@ class _Same:
         self.program = program
 
     def __eq__(self, other: object) -> bool:
-        mine, theirs = self.program, other.program if isinstance(other, _Same) else None
-        return (
-            theirs is not None
-            and mine.header == theirs.header
-            and mine.classes == theirs.classes
-            and list(mine.objects.items()) == list(theirs.objects.items())
-        )
+        return isinstance(other, _Same) and self.program == other.program
 
     def __hash__(self) -> int:
         return hash(self.program.source)
@@ -119,22 +106,6 @@ def restore(program: CompiledProgram, name: str) -> nn.Module:
     """An empty module of a generated class, for unpickling."""
     cls = program.classes[name]
     return cls.__new__(cls)
-
-
-def _called(program: Program) -> list[tuple[str, str]]:
-    """The registered names that the header imports, with the modules that define them."""
-    found: list[tuple[str, str]] = []
-    for line in program.header:
-        if line.startswith("from ") and " import " in line and line != "from torch import nn":
-            source, _, names = line.removeprefix("from ").partition(" import ")
-            found += [(source, name.strip()) for name in names.split(",") if name.strip() not in RUNTIME]
-    return found
-
-
-def _packages(program: Program) -> list[str]:
-    """The modules of packages that the header imports as a whole."""
-    names = (line.removeprefix("import ") for line in program.header if line.startswith("import "))
-    return [name for name in names if name.partition(".")[0] != "torch"]
 
 
 def _loaded(source: str, name: str) -> Any:
