@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph import freezing
@@ -15,17 +14,16 @@ from flowconf.graph.shapes.budget import check_budget, check_memory
 from flowconf.graph.shapes.check import infer
 from flowconf.graph.shapes.fake_values import quiet
 from flowconf.graph.shapes.inference import Inference
-from flowconf.graph.shapes.initial_values import initialize
+from flowconf.graph.shapes.initial_values import fill
 from flowconf.graph.source.emit import emit
 from flowconf.graph.source.program import run
 from flowconf.graph.tree import attach
 from flowconf.graph.weights.loading import Request, WeightReport, check, load, tensors_of
 from flowconf.graph.weights.sources import is_awaited, locate
-from flowconf.language.arguments import Literal
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
-from flowconf.language.settings import Checkpoint, Start
-from flowconf.report import ConfigError, Diagnostic, Reporter, first_line, suggest
+from flowconf.language.settings import Checkpoint
+from flowconf.report import ConfigError, Diagnostic, Reporter, first_line
 
 
 def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
@@ -148,42 +146,20 @@ def _reports(
 # initial values
 
 
+@torch.no_grad()
 def apply_starts(graph: Graph, plan: GraphPlan) -> None:
-    """Set parameters to the values of `init`. Raises `ConfigError`."""
+    """Set parameters to the values of `init`, which the shape check has accepted. Raises `ConfigError`."""
     reporter = Reporter()
-    for path, setting in plan.all_settings():
-        for at, module in graph.modules_at(path) if setting.init else ():
-            for start in setting.init:
-                _apply_start(module, at, start, reporter)
+    starts = ((join(path, start.parameter), start) for path, setting in plan.all_settings() for start in setting.init)
+    for path, start in starts:
+        owner, _, name = path.rpartition(".")
+        for at, module in graph.modules_at(owner):
+            parameter = module._parameters[name]
+            assert parameter is not None
+            try:
+                fill(parameter, start)
+            except (RuntimeError, ValueError, TypeError) as problem:
+                what = f"`{at}.{name}` of shape {list(parameter.shape)}"
+                message = f"{what} cannot be initialized: {first_line(problem)}"
+                reporter.error("FC0207", message, start.place, path=at)
     reporter.stop_on_errors()
-
-
-def _apply_start(module: nn.Module, path: str, start: Start, reporter: Reporter) -> None:
-    parameters = dict(module.named_parameters())
-    parameter = parameters.get(start.parameter)
-    if parameter is None:
-        message = f"`{path}` has no parameter `{start.parameter}`"
-        reporter.error(
-            "FC0207", message, start.place, path=path, advice=suggest(start.parameter, parameters, "parameters")
-        )
-        return
-    try:
-        with torch.no_grad():
-            _fill(parameter, start)
-    except (RuntimeError, ValueError, TypeError) as problem:
-        message = (
-            f"`{path}.{start.parameter}` of shape {list(parameter.shape)} cannot be initialized: {first_line(problem)}"
-        )
-        reporter.error("FC0207", message, start.place, path=path)
-
-
-def _fill(parameter: Tensor, start: Start) -> None:
-    if start.scale is not None:
-        parameter.mul_(start.scale)
-    elif isinstance(start.how, Literal):
-        value = torch.tensor(start.how.plain, dtype=parameter.dtype)
-        if value.dim() and value.shape != parameter.shape:
-            raise ValueError(f"the initial value has shape {list(value.shape)}")
-        parameter.copy_(value)
-    else:
-        initialize(parameter, start.how)

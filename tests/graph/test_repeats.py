@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import flowconf
+from flowconf import ConfigError
 from flowconf.graph.weights.structural_hash import structural_hash
 from tests.graph.conftest import document, rows
 
@@ -319,6 +320,23 @@ def test_a_copy_with_an_index_is_read_reused_frozen_and_initialized_by_its_numbe
     alone = {}
     exec(compile(graph.source, "<alone>", "exec"), alone)
     assert list(alone["Graph"]().state_dict()) == list(graph.state_dict())
+
+
+def test_initial_values_reach_copies_and_reused_modules_inside_of_a_graph():
+    inner = {"inputs": {"x": ["B", 6]}, "flow": {"block": {"also": "Linear(6, 6)", "repeat": 2}, "one": "Linear(6, 6)"}}
+    inner["flow"]["two"] = {"reuse": "one"}
+    graph = flowconf.build(document({"whole": {"graph": inner, "init": {"block.weight": 0, "two.weight": 1}}}))
+    assert [copy.weight.any().item() for copy in graph.whole.block] == [False, False]
+    assert graph.whole.one.weight.eq(1).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [([[1, 2], [3]], "its lists have different lengths, 2 and 1"), (10**400, "int too large to convert to float")],
+)
+def test_an_initial_value_that_no_tensor_can_hold_is_refused(value, why):
+    with pytest.raises(ConfigError, match=why):
+        flowconf.build(document({"one": {"through": "Linear(6, 6)", "init": {"weight": value}}}))
 
 
 def test_the_values_of_copies_are_part_of_the_hash():

@@ -275,7 +275,7 @@ def _name_sizes(graph: Any, inputs: list[Input], symbols: tuple[str, ...]) -> No
 def _difference(graph: Graph, run: RunProgram, given: tuple[Tensor, ...]) -> float:
     """The largest difference between the outputs of graph and program. Raises `RunError` beyond the tolerances."""
     with torch.no_grad():
-        mine, theirs = _tensors(graph(*given)), _tensors(run(given))
+        mine, theirs = (list(runtime.tensors(outputs)) for outputs in (graph(*given), run(given)))
     fits = len(mine) == len(theirs) and all(a.shape == b.shape for a, b in zip(mine, theirs, strict=True))
     pairs = [(a.double(), b.double()) for a, b in zip(mine, theirs, strict=False)]
     if not fits or not all(torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) for a, b in pairs):
@@ -284,11 +284,3 @@ def _difference(graph: Graph, run: RunProgram, given: tuple[Tensor, ...]) -> flo
         advice = "a module of the graph depends on sizes in a way that tracing does not capture"
         raise RunError(Diagnostic("FC0702", message, advice=advice))
     return max((float((a - b).abs().nan_to_num().max()) for a, b in pairs if a.numel()), default=0.0)
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """All tensors of an output, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ()
-    return [tensor for item in items for tensor in _tensors(item)]

@@ -17,21 +17,19 @@ from flowconf.language.settings import Adapter
 from flowconf.report import Advice, Diagnostic, Reporter, first_line, raised_here
 
 
-def of_modules(plan: GraphPlan | None) -> dict[str, Adapter]:
+def of_modules(plan: GraphPlan) -> dict[str, Adapter]:
     """Path of a module -> its adapter; equal copies have one path."""
     found: dict[str, Adapter] = {}
-    for adapter in plan.all_adapters() if plan is not None else ():
-        for path in adapter.paths:
-            assert plan is not None
-            found.setdefault(without_copies(plan, path, of="equal"), adapter)
+    for adapter in plan.all_adapters():
+        for path in homes(plan, adapter.paths):
+            found.setdefault(path, adapter)
     return found
 
 
-def inside_modules(plan: GraphPlan | None) -> dict[str, list[Adapter]]:
+def inside_modules(plan: GraphPlan) -> dict[str, list[Adapter]]:
     """Path of a module -> the adapters that may extend modules inside of it; equal copies have one path."""
     found: dict[str, list[Adapter]] = {}
-    for adapter in plan.all_adapters() if plan is not None else ():
-        assert plan is not None
+    for adapter in plan.all_adapters():
         for path in homes(plan, adapter.inside):
             found.setdefault(path, []).append(adapter)
     return found

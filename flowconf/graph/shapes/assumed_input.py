@@ -9,11 +9,11 @@ from dataclasses import replace
 from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.fake_values import UNKNOWN
 from flowconf.graph.shapes.open_sizes import fitting
-from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import EXPECTS, Sizes
 from flowconf.graph.shapes.trial import Trial
 from flowconf.language.arguments import Call
 from flowconf.language.plan import Chain, GraphPlan, Input, Module, Mount
+from flowconf.report import counted
 
 Taken = tuple[Call, str, int]
 """A module applied to an input, and the argument with a size of that input."""
@@ -23,17 +23,17 @@ FEATURES_LAST = (("B",), ("B", "T"), ("B", "H", "W"))
 BEHIND_CHANNELS = ((), ("T",), ("H", "W"), ("D", "H", "W"))
 
 
-def check_assumed(graph: GraphPlan, found: Trial, scope: Scope, run: Callable[[GraphPlan, Sizes], Trial]) -> None:
+def check_assumed(graph: GraphPlan, found: Trial, run: Callable[[GraphPlan, Sizes], Trial]) -> None:
     """Note in a trial how many steps were not checked, and the errors that occur with all possible inputs.
 
     `run` tries the same graph with declared inputs, whose size is the one that the first module expects.
     """
-    open_ = [given for given in graph.inputs if scope.local[given.name] is UNKNOWN]
+    values = found.scope.local
+    open_ = [given for given in graph.inputs if values[given.name] is UNKNOWN]
     reporter = found.result.reporter
     if not open_ or reporter.errors:
         return
-    count = sum(scope.local[step.name] is UNKNOWN for step in graph.steps)
-    steps = f"{count} step{'' if count == 1 else 's'}"
+    steps = counted(sum(values[step.name] is UNKNOWN for step in graph.steps), "step")
     reporter.notes.append(f"sizes of {steps} not checked: the graph declares no `inputs`")
     refuted: list[Trial] = []
     for given in _assumed(graph, open_[0]) if len(graph.inputs) == 1 else ():

@@ -10,7 +10,6 @@ from flowconf.graph.shapes.assumed_input import check_assumed
 from flowconf.graph.shapes.fake_values import faked
 from flowconf.graph.shapes.inference import Inference, Rehearsal
 from flowconf.graph.shapes.open_sizes import fitting
-from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.sizes import Sizes
 from flowconf.graph.shapes.trial import Trial
 from flowconf.language.plan import GraphPlan
@@ -21,7 +20,7 @@ VERBS = branching_verbs.VERBS | iterating_verbs.VERBS
 def infer(graph: GraphPlan) -> Inference:
     """Check a whole graph. Errors are in the reporter of the result."""
     with faked():
-        return _tried(graph, {}, Sizes(), trains=False)[0].result
+        return _tried(graph, {}, Sizes(), trains=False).result
 
 
 def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehearsal:
@@ -29,18 +28,16 @@ def rehearse(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes) -> Rehear
 
     `given` are inputs of which more is known than the graph declares.
     """
-    trial, scope = _tried(graph, given, sizes, trains=True)
-    return Rehearsal(trial.result, scope, trial.maker.standing, trial.sizes)
+    trial = _tried(graph, given, sizes, trains=True)
+    return Rehearsal(trial.result, trial.scope, trial.maker.standing, trial.sizes)
 
 
-def _tried(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes, trains: bool) -> tuple[Trial, Scope]:
-    scopes: dict[int, Scope] = {}
-
+def _tried(graph: GraphPlan, given: Mapping[str, Any], sizes: Sizes, trains: bool) -> Trial:
     def run(graph: GraphPlan, sizes: Sizes) -> Trial:
-        trial = Trial(VERBS, sizes, trains)
-        scopes[id(trial)] = trial.whole(graph, given)
+        trial = Trial(graph, VERBS, sizes, trains)
+        trial.whole(given)
         return trial
 
     trial = fitting(graph, run, sizes)
-    check_assumed(graph, trial, scopes[id(trial)], run)
-    return trial, scopes[id(trial)]
+    check_assumed(graph, trial, run)
+    return trial

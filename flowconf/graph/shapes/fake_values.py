@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import (
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from flowconf.graph.runtime import fields_of
+from flowconf.graph.runtime import fields_of, over
 
 
 @contextmanager
@@ -112,17 +112,8 @@ UNKNOWN = Unknown()
 
 
 def each(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """Apply `change` to every tensor of a value."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {name: each(item, change) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        parts = [each(item, change) for item in value]
-        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
-    if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{name: each(item, change) for name, item in fields_of(value).items()})
-    return UNKNOWN
+    """Apply `change` to every tensor of a value; anything else in it is unknown."""
+    return over(lambda part: change(part) if isinstance(part, Tensor) else UNKNOWN, [value])
 
 
 def kind_of(value: Any) -> str:

@@ -39,7 +39,7 @@ class Arrival:
 class Inference:
     """The result of the check: shapes and parameter sizes by full path, the sizes inferred for `_`, and the errors."""
 
-    plan: GraphPlan | None = None
+    plan: GraphPlan
     shapes: dict[str, str] = field(default_factory=dict)
     holes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     filled: dict[str, Call] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Inference:
 
     def written(self, path: str) -> str:
         """A full path without the numbers of copies with an index, which are constructed by the same line."""
-        return path if self.plan is None else without_copies(self.plan, path, of="indexed")
+        return without_copies(self.plan, path, of="indexed")
 
     def _of_all_copies(self, found: Mapping[str, T]) -> dict[str, T]:
         """What holds for all copies of a repeated step, by the path of the step."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from flowconf.graph.shapes.fake_values import WantsNumbers
 from flowconf.graph.shapes.sizes import reworded
-from flowconf.language.arguments import Call, Literal
+from flowconf.language.arguments import Literal
 from flowconf.language.paths import by_path
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Start
@@ -35,28 +35,28 @@ def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, .
 
 def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
     """Why an initial value is invalid for a parameter of this shape, or None."""
-    if isinstance(start.how, Call):
-        why = _refusal(start.how, size)
-        return None if why is None else f"{shown} of shape {list(size)} cannot be initialized with `{start.how}`: {why}"
-    if not isinstance(start.how.value, tuple):
-        return None
-    given = tuple(torch.tensor(start.how.plain).shape)
-    return None if given == size else f"{shown} has shape {list(size)}, but its initial value has shape {list(given)}"
-
-
-def _refusal(how: Call, size: tuple[int, ...]) -> str | None:
-    """Why a function of `torch.nn.init` cannot initialize a parameter of this shape, or None."""
     try:
-        initialize(torch.empty(size), how)
+        fill(torch.empty(size), start)
     except WantsNumbers:
         return None
-    except (ValueError, TypeError, RuntimeError, IndexError) as problem:
-        return reworded(first_line(problem))
+    except (ValueError, TypeError, RuntimeError, IndexError, OverflowError) as problem:
+        why = reworded(first_line(problem))
+        if isinstance(start.how, Literal):
+            return f"{shown} has shape {list(size)}, but {why}"
+        return f"{shown} of shape {list(size)} cannot be initialized with `{start.how}`: {why}"
     return None
 
 
-def initialize(tensor: Tensor, how: Call) -> None:
-    """Fill a tensor by a function of `torch.nn.init`, whose arguments are plain."""
-    args = [one.plain for one in how.args if isinstance(one, Literal)]
-    kwargs = {name: one.plain for name, one in how.kwargs if isinstance(one, Literal)}
-    getattr(nn.init, f"{how.name}_")(tensor, *args, **kwargs)
+def fill(tensor: Tensor, start: Start) -> None:
+    """Set a tensor to an initial value: a number, a list, a scale of what it has, or a function of `torch.nn.init`."""
+    if start.scale is not None:
+        tensor.mul_(start.scale)
+    elif isinstance(start.how, Literal):
+        value = torch.tensor(start.how.plain, dtype=tensor.dtype)
+        if value.dim() and value.shape != tensor.shape:
+            raise ValueError(f"its initial value has shape {list(value.shape)}")
+        tensor.copy_(value)
+    else:
+        args = [one.plain for one in start.how.args if isinstance(one, Literal)]
+        kwargs = {name: one.plain for name, one in start.how.kwargs if isinstance(one, Literal)}
+        getattr(nn.init, f"{start.how.name}_")(tensor, *args, **kwargs)

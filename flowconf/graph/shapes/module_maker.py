@@ -38,12 +38,14 @@ class ModuleMaker:
     made: dict[tuple[Call, tuple[int, ...], Adapter | None, tuple[Adapter, ...]], nn.Module] = field(
         default_factory=dict
     )
-    adapters: dict[str, Adapter] | None = None
-    inside: dict[str, list[Adapter]] | None = None
     standing: dict[str, nn.Module] = field(default_factory=dict)
     """The modules by path."""
     prototypes: dict[nn.Module, Prototype] = field(default_factory=dict)
     """What is known of modules that equal calls make."""
+
+    def __post_init__(self) -> None:
+        self.adapters = adapting.of_modules(self.result.plan)
+        self.inside = adapting.inside_modules(self.result.plan)
 
     def module(self, visit: Visit) -> nn.Module:
         """The module of a visit; a reused module has the path of its first use."""
@@ -82,8 +84,8 @@ class ModuleMaker:
         if sizes:
             self.result.holes[self.result.written(path)] = sizes
             self.result.filled[self.result.written(path)] = call
-        adapter = self.adapter_of(path)
-        inside = () if adapter is not None else self.adapters_inside(path)
+        adapter = self.adapters.get(path)
+        inside = tuple(self.inside.get(path, ())) if adapter is None else ()
         key = (call, sizes, adapter, inside)
         if not self.trains and key in self.made:
             return self.made[key]
@@ -102,18 +104,6 @@ class ModuleMaker:
         if known is not None:
             self.prototypes[made] = known[0]
         return made
-
-    def adapters_inside(self, path: str) -> tuple[Adapter, ...]:
-        """The adapters that may extend modules inside of the module at a path."""
-        if self.inside is None:
-            self.inside = adapting.inside_modules(self.result.plan)
-        return tuple(self.inside.get(path, ()))
-
-    def adapter_of(self, path: str) -> Adapter | None:
-        """The adapter that extends the module at a path, or one of its copies."""
-        if self.adapters is None:
-            self.adapters = adapting.of_modules(self.result.plan)
-        return self.adapters.get(path)
 
     def _construct(self, call: Call, sizes: Iterator[int], visit: Visit, is_argument: bool = False) -> Any:
         def value(argument: Argument) -> Any:

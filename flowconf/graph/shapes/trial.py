@@ -38,17 +38,19 @@ from flowconf.report import Advice, Diagnostic, Label, Place, suggest
 
 @dataclass
 class Trial:
-    """Runs graphs on fake values. `verbs` run the steps of each verb; `trains`: paths do not share modules."""
+    """Runs `plan` on fake values. `verbs` run the steps of each verb; `trains`: paths do not share modules."""
 
+    plan: GraphPlan
     verbs: Mapping[type[Step], Callable[[Trial, Visit], Any]]
     sizes: Sizes
     trains: bool = False
-    result: Inference = field(default_factory=Inference)
     findings: ShapeFindings = field(default_factory=ShapeFindings)
     rounds: int = 1
     """The number of iterations of the loops around the current graph."""
 
     def __post_init__(self) -> None:
+        self.result = Inference(self.plan)
+        self.scope = Scope(self.plan)
         self.maker = ModuleMaker(self.result, self.sizes, self.findings, self.trains)
         self.caller = ModuleCaller(self.result, self.sizes, self.findings, self.maker.prototypes)
 
@@ -58,15 +60,14 @@ class Trial:
         causes = (cause for finding in self.findings.found for cause in finding.causes)
         return [cause for cause in causes if isinstance(cause, Misfit)]
 
-    def whole(self, graph: GraphPlan, given: Mapping[str, Any]) -> Scope:
-        """Run the outermost graph, and report the findings."""
-        values = {entry.name: given.get(entry.name, UNKNOWN) for entry in graph.inputs}
-        values = {e.name: self._declared(e) if values[e.name] is UNKNOWN else values[e.name] for e in graph.inputs}
+    def whole(self, given: Mapping[str, Any]) -> None:
+        """Run the whole graph, and report the findings; `given` are values of inputs."""
+        graph = self.plan
+        known = {name: value for name, value in given.items() if value is not UNKNOWN}
+        values = {one.name: known[one.name] if one.name in known else self._declared(one) for one in graph.inputs}
         self.result.certain = not any(value is UNKNOWN for value in values.values())
-        scope = Scope(graph)
-        self.result.plan = graph
         self.caller.inputs = values
-        self.graph(scope, values, {})
+        self.graph(self.scope, values, {})
         if not self.findings:
             check_initial_values(graph, self.result.parameters, self.result.reporter)
             check_follows(graph, self.result.parameters, self.result.reporter)
@@ -74,7 +75,6 @@ class Trial:
             check_adapted(graph, self.result.parameters, self.result.adapted, self.result.reporter)
             self.result.tied = {tie.name: tie.other for tie in ties_of(graph)}
         self.result.reporter.diagnostics += grouped(self.findings.found, self.findings.fitting)
-        return scope
 
     def graph(self, scope: Scope, values: Mapping[str, Any], givers: Mapping[str, Giver]) -> Any:
         """Run the graph of a scope, store its values there, and return the output; `givers` are those of the inputs."""

@@ -109,7 +109,7 @@ def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Par
     if isinstance(how, schema.Scaled):
         return Start(parameter, Literal(None, "none"), float(how.scale), key)
     if isinstance(how, int | float):
-        return Start(parameter, Literal(float(how), repr(float(how)), place), None, key)
+        return Start(parameter, Literal(how, repr(how), place), None, key)
     if isinstance(how, list):
         return _listed(parameter, how, at, reporter)
     call = CallParser(scope, reporter, dotted(at)).how(str(how), place, list(INITIALIZERS))
