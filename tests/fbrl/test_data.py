@@ -16,7 +16,7 @@ from flowconf.fbrl.glimpse import View
 from flowconf.fbrl.text import Face
 from flowconf.fbrl.words import common_words
 from flowconf.report import ConfigError
-from flowconf.train.data.declarations import declared
+from flowconf.train.data.declarations import DataSet
 from flowconf.train.data.splits import Batch, Split, Splits
 
 pytest.importorskip("PIL")
@@ -51,13 +51,14 @@ def spelled(letters: Tensor) -> str:
     return "".join(chr(ord("a") + number) for number in letters.tolist() if number >= 0)
 
 
+@pytest.mark.usefixtures("flagship")
 @pytest.mark.parametrize("make", MAKERS)
 def test_fields_say_what_batches_hold(make: Any) -> None:
     splits = make(images=30, seed=0)
     for _, split in splits.named():
         for rows in (torch.tensor([4]), torch.tensor([3, 0, 3])):
             made = batch(split, rows)
-            assert set(made) == set(split.fields) == set(declared(make, {}))
+            assert set(made) == set(split.fields) == set(DataSet(make.__name__, {}).declared())
             for name, (shape, dtype) in split.fields.items():
                 assert made[name].shape == (len(rows), *shape)
                 assert made[name].dtype == dtype

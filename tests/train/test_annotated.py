@@ -10,7 +10,7 @@ import torch
 
 from flowconf.report import ConfigError
 from flowconf.train.data.annotated import annotated_images
-from flowconf.train.data.declarations import declared
+from flowconf.train.data.declarations import DataSet
 
 GENERATOR = torch.Generator()
 GIVEN = {
@@ -65,7 +65,7 @@ def test_rows(rows):
     assert batch["box_present"].tolist() == [[True, True], [False, False]]
     assert batch["kind"].tolist() == [0, 1]
     assert {name: tensor.dtype for name, tensor in batch.items()} == {name: f[1] for name, f in split.fields.items()}
-    assert {name: said[:2] for name, said in declared(annotated_images, GIVEN).items()} == split.fields
+    assert {name: said[:2] for name, said in DataSet("annotated_images", GIVEN).declared().items()} == split.fields
     assert split.column("kind").tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
 
 

@@ -24,7 +24,7 @@ from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, MachineError, bytes_in_words
 from flowconf.train.data import cache, recipe
-from flowconf.train.data.declarations import provides
+from flowconf.train.data.declarations import DataSet, provides
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Resident, Splits, place_of_row
 from flowconf.train.data.streams import Items
@@ -271,12 +271,12 @@ def test_versions_and_the_source_of_a_project_belong_to_the_recipe(files, monkey
 
     rows.__module__ = readers_of_rows.__name__
     monkeypatch.setitem(registry.datasets.registered, "own", provides(cacheable=True)(rows))
-    first = recipe.recipe_of("own", rows, {}, Path("kept"))
+    first = recipe.recipe_of(DataSet("own", {}), Path("kept"))
     assert first["versions"].keys() >= {"python", "flowconf", "numpy", "torch"}
     files.write("import numpy\nfrom torch import Tensor\nSCALE = 2\n", "readers_of_rows.py")
-    assert recipe.recipe_of("own", rows, {}, Path("kept"))["source"] != first["source"]
+    assert recipe.recipe_of(DataSet("own", {}), Path("kept"))["source"] != first["source"]
     monkeypatch.setattr(recipe, "version", lambda name: "99")
-    assert recipe.recipe_of("own", rows, {}, Path("kept"))["versions"]["numpy"] == "99"
+    assert recipe.recipe_of(DataSet("own", {}), Path("kept"))["versions"]["numpy"] == "99"
 
 
 # damaged and foreign files
@@ -409,7 +409,7 @@ def test_two_processes_make_the_rows_once(files, monkeypatch):
         starting.wait()
         found.append(cache.Cache(Path("kept"), True).splits(text, None, rows))
 
-    text = recipe.recipe_of("own", rows, {}, Path("kept"))
+    text = recipe.recipe_of(DataSet("own", {}), Path("kept"))
     threads = [threading.Thread(target=make) for _ in range(2)]
     for thread in threads:
         thread.start()

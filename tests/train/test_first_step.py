@@ -18,7 +18,7 @@ from flowconf.graph.shapes.sizes import Sizes
 from flowconf.language import references, registry
 from flowconf.report import ConfigError, Reporter
 from flowconf.train.checks.first_step import first_step, measured
-from flowconf.train.data.declarations import declared
+from flowconf.train.data.declarations import DataSet
 from flowconf.train.objective.routing import reached
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -98,7 +98,7 @@ def test_a_data_set_declares_what_it_makes(name, args, tmp_path, monkeypatch):
     save_file({key: torch.tensor(value) for key, value in arrays.items()}, "some.safetensors")
     Path("some.txt").write_text("the quick brown fox jumps over the lazy dog " * 3)
     factory = registry.datasets.load(name)
-    known = declared(factory, args)
+    known = DataSet(name, args).declared()
     made = factory(**args, **({"seed": 0} if name.startswith("fbrl") else {}))
     assert {key: (tuple(shape), dtype) for key, (shape, dtype, *_) in known.items()} == dict(made.train.fields)
     batch = made.train.batch(torch.arange(len(made.train)), torch.Generator())
@@ -107,11 +107,11 @@ def test_a_data_set_declares_what_it_makes(name, args, tmp_path, monkeypatch):
 
 
 def test_arguments_that_a_data_set_refuses_declare_nothing(tmp_path):
-    assert declared(registry.datasets.load("arrays"), {"train": str(tmp_path / "none.npz")}) == {}
+    assert DataSet("arrays", {"train": str(tmp_path / "none.npz")}).declared() == {}
     (tmp_path / "bad.npz").write_bytes(b"PK not a zip")
-    assert declared(registry.datasets.load("arrays"), {"train": str(tmp_path / "bad.npz")}) == {}
+    assert DataSet("arrays", {"train": str(tmp_path / "bad.npz")}).declared() == {}
     with pytest.raises(ConfigError, match="has no file"):  # with a place, before the data set is made
-        declared(registry.datasets.load("idx"), {"folder": str(tmp_path)})
+        DataSet("idx", {"folder": str(tmp_path)}).declared()
 
 
 @pytest.mark.parametrize("name", ["digits", "fbrl_letter", "fbrl_word"])

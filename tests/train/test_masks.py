@@ -10,10 +10,7 @@ import torch
 import flowconf
 from flowconf.graph.blocks import Not
 from flowconf.language import registry
-from flowconf.train.data.annotated import annotated_images
-from flowconf.train.data.declarations import masks_of
-from flowconf.train.data.tables import table
-from flowconf.train.data.tokens import tokens
+from flowconf.train.data.declarations import DataSet
 
 TEXT = """
 model:
@@ -124,23 +121,24 @@ def test_what_the_data_sets_declare(tmp_path, monkeypatch):
         Path(file).touch()
     fields = {"cost": {"missing": "mask"}, "kinds": {"type": "category", "pad": [3]}, "size": "size"}
     present = {"cost": "cost_present", "kinds": "kinds_present"}
-    assert masks_of(table, {"train": "x.csv", "fields": fields}) == present
-    assert masks_of(annotated_images, {"train": "x.csv", "size": [2, 2], "fields": fields}) == present
+    assert DataSet("table", {"train": "x.csv", "fields": fields}).masks() == present
+    assert DataSet("annotated_images", {"train": "x.csv", "size": [2, 2], "fields": fields}).masks() == present
     given = {"train": "x.csv", "tokenizer": "t.json", "length": 4, "fields": fields}
-    assert masks_of(tokens, {**given, "form": "padded"}) == {"tokens": "mask", **present}
-    assert masks_of(tokens, given) == {}
+    assert DataSet("tokens", {**given, "form": "padded"}).masks() == {"tokens": "mask", **present}
+    assert DataSet("tokens", given).masks() == {}
 
 
 @pytest.mark.parametrize(
     ("masks", "words"), [(["cost"], "gives `\\['cost'\\]`"), (lambda: ["cost"], "unexpected keyword argument")]
 )
-def test_wrong_masks_of_a_project_are_refused(masks, words):
+def test_wrong_masks_of_a_project_are_refused(masks, words, monkeypatch):
     @flowconf.provides("cost", masks=masks)
     def own(*, rows: int = 4) -> flowconf.Splits:
         raise AssertionError
 
+    monkeypatch.setitem(registry.datasets.registered, "own", own)
     with pytest.raises(flowconf.ConfigError, match=words):
-        masks_of(own, {}, "own")
+        DataSet("own", {}).masks()
 
 
 def test_not_inverts_masks_and_numbers():

@@ -12,7 +12,7 @@ import torch
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, MachineError
 from flowconf.train.commands.train import resume
-from flowconf.train.data.declarations import declared
+from flowconf.train.data.declarations import DataSet
 from flowconf.train.data.tables import table
 from tests.train.conftest import killed, place_in
 
@@ -97,7 +97,7 @@ def test_the_same_table_in_each_format(houses, file):
     assert found["price_present"].tolist() == [True, False, True, False, True, True]
     assert found["floor"].dtype == torch.int64
     assert splits.fitted["district"] == {"categories": ["east", "north", "south"]}
-    said = declared(table, arguments)
+    said = DataSet("table", arguments).declared()
     assert {name: field[:2] for name, field in said.items()} == splits.train.fields
 
 
@@ -173,7 +173,7 @@ def test_text_that_is_not_utf8(folder):
 def test_parquet_without_its_package(houses, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (houses.path / "houses.parquet").write_bytes(b"PAR1")
-    assert "price" in declared(table, {"train": "houses.parquet", "fields": {"price": "price"}})
+    assert "price" in DataSet("table", {"train": "houses.parquet", "fields": {"price": "price"}}).declared()
     with pytest.raises(MachineError, match="Parquet files require pyarrow") as error:
         table(train="houses.parquet", fields={"price": "price"})
     assert "pip install 'flowconf[tables]'" in str(error.value)
@@ -269,7 +269,7 @@ def test_lists_are_padded(folder, file):
     assert found["kind"].tolist() == [[0, 1], [0, 0], [0, 0]]
     assert found["n"].tolist() == [[1, 0, 0, 0], [1, 2, 3, 0], [0] * 4]
     assert {
-        name: field[:2] for name, field in declared(table, {"train": file, "fields": OF_LISTS}).items()
+        name: field[:2] for name, field in DataSet("table", {"train": file, "fields": OF_LISTS}).declared().items()
     } == split.fields
 
 

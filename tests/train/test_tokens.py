@@ -11,7 +11,7 @@ import torch
 import flowconf
 from flowconf.cli.main import main
 from flowconf.report import ConfigError, MachineError
-from flowconf.train.data.declarations import declared
+from flowconf.train.data.declarations import DataSet
 from flowconf.train.data.tokens import tokens
 
 WORDS = ["<unk>", "</s>", "the", "cat", "dog", "sleeps", "runs", "and", "a"]
@@ -79,8 +79,8 @@ def test_packed(library):
     assert batch["tokens"].flatten().tolist() == stream[: batch["tokens"].numel()]
     assert torch.equal(batch["tokens"][:, 1:], batch["target"][:, :-1])
     assert stream.count(1) == 16  # one after each text
-    assert declared(tokens, arguments) == dict.fromkeys(("tokens", "target"), ((6,), torch.int64, 9))
-    assert {name: field[:2] for name, field in declared(tokens, arguments).items()} == splits.train.fields
+    assert DataSet("tokens", arguments).declared() == dict.fromkeys(("tokens", "target"), ((6,), torch.int64, 9))
+    assert {name: field[:2] for name, field in DataSet("tokens", arguments).declared().items()} == splits.train.fields
     whole = tokens(train="texts.txt", tokenizer="tokenizer.json", length=6, end="</s>").train.streams[0].tolist()
     assert whole == [one for text in TEXTS for one in [*ids(text), 1]]
 
@@ -96,7 +96,7 @@ def test_padded_with_fields_of_the_table(library):
         assert batch["tokens"][row][batch["mask"][row]].tolist() == [*ids(text), 1]
         assert not batch["tokens"][row][~batch["mask"][row]].any()
     assert batch["about"].tolist() == [0 if "cat" in text else 1 for text in TEXTS]
-    assert {name: field[:2] for name, field in declared(tokens, arguments).items()} == splits.train.fields
+    assert {name: field[:2] for name, field in DataSet("tokens", arguments).declared().items()} == splits.train.fields
     with pytest.raises(ConfigError, match=r"the text in row 1 of `texts\.jsonl` has 8 tokens, more than 6") as error:
         tokens(**{**arguments, "length": 6})
     assert error.value.diagnostics[0].place.line == 2

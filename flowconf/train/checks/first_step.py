@@ -30,16 +30,16 @@ from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections import augmentations, torch_metrics
 from flowconf.language.sections.checks import check_inputs, check_references, provided_fields
-from flowconf.language.sections.data_sets import arguments, check_buckets, further_sets
+from flowconf.language.sections.data_sets import check_buckets, further_sets
 from flowconf.language.selectors import Tree, copies, parse
-from flowconf.language.training import FITTED, SetSection, TrainingConfig, listed
+from flowconf.language.training import FITTED, TrainingConfig, listed
 from flowconf.report import Advice, ConfigError, Reporter, suggest
 from flowconf.report.origins import Path
 from flowconf.train.checks.accumulation import check_accumulation
 from flowconf.train.checks.elements import check_agreement, check_elements
 from flowconf.train.checks.invented import Rows, Tried, check_foreign
 from flowconf.train.checks.terms import TermCheck
-from flowconf.train.data.declarations import Declared, declared
+from flowconf.train.data.declarations import Declared, data_sets
 from flowconf.train.data.run_data import check_fields, placed
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics
@@ -141,7 +141,7 @@ def measured(step: FirstStep, reporter: Reporter) -> Reach:
 
 def check_declared(config: Config, reporter: Reporter) -> None:
     """Note inputs and references that are not what the data set declares of itself."""
-    training, plan, known = config.training, config.model, _declared_by_data_set(config)
+    training, plan, known = config.training, config.model, _declared(config, ("data",))
     if known:
         names = provided_fields(training.data.name) or tuple(known)
         given = {name: known[name][:2] if name in known else None for name in names}
@@ -152,8 +152,8 @@ def check_declared(config: Config, reporter: Reporter) -> None:
         _check_sampled(training, names, reporter)
         augmentations.check_fields(training, names, reporter)
         check_buckets(training, names, reporter)
-    for path, section in further_sets(training).items():
-        _check_further(config, path, section, known, reporter)
+    for path in further_sets(training):
+        _check_further(config, path, known, reporter)
 
 
 def _check_sampled(training: TrainingConfig, fields: Collection[str], reporter: Reporter) -> None:
@@ -165,11 +165,10 @@ def _check_sampled(training: TrainingConfig, fields: Collection[str], reporter: 
             reporter.error("FC0502", message, at=("data", "sample", key), advice=advice)
 
 
-def _check_further(config: Config, path: Path, section: SetSection, known: Declared, reporter: Reporter) -> None:
+def _check_further(config: Config, path: Path, known: Declared, reporter: Reporter) -> None:
     """Note fields of a further set that differ from those of the data set itself, and missing ones that are needed."""
-    name = section.name or config.training.data.name
-    mine = _declared(config, name, arguments(config.training, section), path)
-    names = provided_fields(name) or tuple(mine)
+    mine = _declared(config, path)
+    names = provided_fields(data_sets(config.training)[path].name) or tuple(mine)
     if names:
         given = {field: mine[field][:2] if field in mine else None for field in names}
         there = {field: known[field][:2] if field in known else None for field in known}
@@ -178,23 +177,16 @@ def _check_further(config: Config, path: Path, section: SetSection, known: Decla
 
 def declared_fields(config: Config, fitted: Mapping[str, Any] | None = None) -> Declared:
     """What the data set of a config says of its fields and views, before it is made, or with what it has `fitted`."""
-    return augmentations.with_views(config.training, _declared_by_data_set(config, fitted))
+    return augmentations.with_views(config.training, _declared(config, ("data",), fitted))
 
 
-def _declared_by_data_set(config: Config, fitted: Mapping[str, Any] | None = None) -> Declared:
-    """The same without views."""
-    data = config.training.data
-    return _declared(config, data.name, data.args, ("data",), fitted)
-
-
-def _declared(
-    config: Config, name: str, args: Mapping[str, Any], path: Path, fitted: Mapping[str, Any] | None = None
-) -> Declared:
+def _declared(config: Config, path: Path, fitted: Mapping[str, Any] | None = None) -> Declared:
     """What the data set that is written at a path of the config says of its fields."""
-    fitted = fitted or (config.fitted if name == config.training.data.name else None)
-    given = args if fitted is None else {**args, FITTED: fitted}
+    data_set = data_sets(config.training)[path]
+    fitted = fitted or (config.fitted if data_set.name == config.training.data.name else None)
+    given = data_set if fitted is None else replace(data_set, args={**data_set.args, FITTED: fitted})
     try:
-        return declared(registry.datasets.load(name), given, "" if registry.datasets.is_built_in(name) else name)
+        return given.declared()
     except ConfigError as error:
         raise ConfigError(*placed(error.diagnostics, config, path)) from error
 

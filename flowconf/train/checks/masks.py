@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowconf.graph.shapes.inference import Arrival, Inference
-from flowconf.language import references, registry
+from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.language.registry import modules
 from flowconf.language.sections import augmentations
@@ -12,7 +12,7 @@ from flowconf.language.training import listed
 from flowconf.report import Label, Reporter
 from flowconf.report.origins import dotted
 from flowconf.train.checks.look_ups import place_of_field
-from flowconf.train.data.declarations import Masks, masks_of
+from flowconf.train.data.declarations import DataSet, Masks
 
 IGNORES = "key_padding_mask"
 """How the names of arguments end that are true for the places to ignore."""
@@ -21,9 +21,7 @@ IGNORES = "key_padding_mask"
 def check_masks(config: Config, inference: Inference, reporter: Reporter) -> None:
     """Report losses and metrics of missing values, and masks that attention takes in the opposite sense."""
     data = config.training.data
-    of_project = "" if registry.datasets.is_built_in(data.name) else data.name
-    masks = masks_of(registry.datasets.load(data.name), data.args, of_project)
-    masks = augmentations.with_views(config.training, masks)
+    masks = augmentations.with_views(config.training, DataSet(data.name, data.args).masks())
     if masks:
         _check_terms(config, masks, reporter)
         for arrival in inference.arrivals:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.shapes.inference import Inference
-from flowconf.language import references, registry
+from flowconf.language import references
 from flowconf.language.config import Config
-from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.report import FlowconfError
 from flowconf.train.data.collate import Batch
-from flowconf.train.data.declarations import matching, refused_paths
+from flowconf.train.data.declarations import DataSet, data_sets, matching
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Split, Splits
 from flowconf.train.data.streams import RowStream, batch_of
@@ -43,13 +41,7 @@ class RealRows:
     @cached_property
     def splits(self) -> Splits | None:
         """The splits of the data set; None if they are not at hand."""
-        data = self.config.training.data
-        further = further_sets(self.config.training).values()
-        written = [
-            (data.name, data.args),
-            *((one.name or data.name, arguments(self.config.training, one)) for one in further),
-        ]
-        if not all(_are_quick(registry.datasets.load(name), args) for name, args in written):
+        if not all(map(_is_quick, data_sets(self.config.training).values())):
             return None
         try:
             return make_data(self.config, CPU)
@@ -87,10 +79,10 @@ class RealRows:
             return None
 
 
-def _are_quick(factory: Callable[..., Any], args: Mapping[str, Any]) -> bool:
+def _is_quick(data_set: DataSet) -> bool:
     """Whether a data set reads files, which it declares, and these are small."""
-    declared = [args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)]
-    return bool(declared) and not refused_paths(factory, args) and sum(_bytes(path) for path in declared) <= QUICK
+    files = data_set.files.values()
+    return bool(files) and not data_set.refused_files() and sum(map(_bytes, files)) <= QUICK
 
 
 def _bytes(path: str) -> float:

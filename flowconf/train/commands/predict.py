@@ -16,7 +16,6 @@ from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
 from flowconf.graph.views import inputs_for
 from flowconf.graph.weights.sources import Which, find_run_folder
-from flowconf.language import registry
 from flowconf.language.open_size import bound
 from flowconf.language.plan import Input
 from flowconf.language.sections.augmentations import views
@@ -26,7 +25,7 @@ from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.augmentation import with_views
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
-from flowconf.train.data.declarations import Reader, RowsOfFile, with_defaults
+from flowconf.train.data.declarations import DataSet, Reader, RowsOfFile
 from flowconf.train.data.python import RunData
 from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Split, classes_in, place_of_row
@@ -153,12 +152,12 @@ class _Reading:
         self.config = walk.to("sections").checked
         self.given, self.file = file, Path(file).absolute()
         data = self.config.training.data
-        self.name, factory = data.name, registry.datasets.load(data.name)
-        self.args = with_defaults(factory, data.args)
+        data_set = DataSet(data.name, data.args)
+        self.name, self.args = data.name, data_set.with_defaults()
         if FITTED in self.args:
             self.args[FITTED] = fitted_of(self.folder)
-        self.rows: RowsOfFile | None = getattr(factory, "rows", None)
-        self.reader: Reader | None = getattr(factory, "reader", None)
+        self.rows: RowsOfFile | None = data_set.says("rows")
+        self.reader: Reader | None = data_set.says("reader")
 
     def split(self, wanted: Collection[str]) -> Split:
         """The rows of the file, with the needed fields and views. Raises `ConfigError`."""

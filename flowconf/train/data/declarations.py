@@ -5,14 +5,19 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from flowconf.language import registry
+from flowconf.language.sections.data_sets import arguments, further_sets
+from flowconf.language.training import TrainingConfig
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, texts, why_not
+from flowconf.report.origins import Path as Keys
 from flowconf.train.data.reading import RELATIVE
 from flowconf.train.data.splits import Splits
 
@@ -71,11 +76,93 @@ def provides(
     return mark
 
 
-def refused_paths(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, tuple[str, str | None]]:
-    """The arguments of a data set that name missing or unreadable files or folders, each with why and the advice."""
-    given = {name: args[name] for name in getattr(factory, "paths", ()) if isinstance(args.get(name), str)}
-    found = {name: _refusal_of(path) for name, path in given.items()}
-    return {name: why for name, why in found.items() if why is not None}
+@dataclass(frozen=True)
+class DataSet:
+    """A registered data set with its arguments, and what it declares by `provides`."""
+
+    name: str
+    args: Mapping[str, Any]
+
+    @cached_property
+    def factory(self) -> Callable[..., Any]:
+        return registry.datasets.load(self.name)  # type: ignore[no-any-return]
+
+    def takes(self, argument: str) -> bool:
+        """Whether it has an argument of this name."""
+        return argument in inspect.signature(self.factory).parameters
+
+    def with_defaults(self) -> dict[str, Any]:
+        """The arguments: those given, and the defaults of the others."""
+        parameters = inspect.signature(self.factory).parameters.items()
+        defaults = {name: known.default for name, known in parameters if known.default is not known.empty}
+        return {**defaults, **self.args}
+
+    def says(self, what: str) -> Any:
+        """What `provides` was given; None without it."""
+        return getattr(self.factory, what, None)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The arguments that name files, folders or patterns of files."""
+        return {name: self.args[name] for name in self.says("paths") or () if isinstance(self.args.get(name), str)}
+
+    def refused_files(self) -> dict[str, tuple[str, str | None]]:
+        """The arguments that name missing or unreadable files or folders, each with why and the advice."""
+        found = {name: _refusal_of(path) for name, path in self.files.items()}
+        return {name: why for name, why in found.items() if why is not None}
+
+    def declared(self) -> Declared:
+        """The fields that it declares before it is made, without those that have an open size.
+
+        What the data set of a project declares must be valid. Those of flowconf declare nothing for invalid arguments,
+        which are reported with a place when the data set is made. Raises `ConfigError`.
+        """
+        found = self._said("shapes")
+        wrong = wrong_declaration(found)
+        if wrong is not None:
+            message = f"`shapes` of the data set `{self.name}` {wrong}"
+            raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
+        return of_known_size(found)
+
+    def masks(self) -> Masks:
+        """The masks that it declares before it is made, as `declared`. Raises `ConfigError`."""
+        found = self._said("masks")
+        if not isinstance(found, Mapping) or not all(isinstance(name, str) for pair in found.items() for name in pair):
+            message = f"`masks` of the data set `{self.name}` gives `{found!r}`, and must give a field for each field"
+            raise ConfigError(Diagnostic("FC0501", message, path="data.name"))
+        return found
+
+    def _said(self, what: str) -> Any:
+        """What it declares as `shapes` or `masks` for its arguments. Raises `ConfigError`."""
+        says = self.says(what)
+        if not callable(says):
+            return {} if says is None else says
+        if self.refused_files():
+            return {}  # they are reported by `check_machine`
+        try:
+            return says(**self.with_defaults())
+        except FlowconfError:
+            raise
+        except (OSError, EOFError):
+            return {}  # the same files are refused with a place when the data set is made
+        except Exception as problem:
+            is_expected = isinstance(problem, TypeError | ValueError | ArithmeticError | LookupError)
+            if is_expected and registry.datasets.is_built_in(self.name):
+                return {}
+            message = f"`{what}` of the data set `{self.name}` fails: {type(problem).__name__}: {problem}"
+            advice = "it is called with the arguments of the data set: name those it needs, and add `**others`"
+            is_call = isinstance(problem, TypeError) and raised_at(problem) is None
+            refusal = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
+            raise ConfigError(replace(refusal, advice=advice) if is_call else refusal) from problem
+
+
+def data_sets(training: TrainingConfig) -> dict[Keys, DataSet]:
+    """The data set of a config and its further sets, by the path at which each is written."""
+    data = training.data
+    found: dict[Keys, DataSet] = {("data",): DataSet(data.name, data.args)}
+    for path, section in further_sets(training).items():
+        found[path] = DataSet(section.name or data.name, arguments(training, section))
+    return found
 
 
 def _refusal_of(path: str) -> tuple[str, str | None] | None:
@@ -102,63 +189,9 @@ def matching(pattern: str) -> list[Path]:
     return sorted(parent.glob(Path(pattern).name)) if parent.is_dir() else []
 
 
-def declared(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Declared:
-    """The fields that a data set declares before it is made, without those that have an open size.
-
-    `of_project` is the name of a data set that a project registers, whose `shapes` must be valid. Those of flowconf
-    declare nothing for invalid arguments, which are reported with a place when the data set is made. Raises
-    `ConfigError`.
-    """
-    found = _said("shapes", factory, args, of_project)
-    wrong = wrong_declaration(found)
-    if wrong is not None:
-        message = f"`shapes` of the data set `{of_project}` {wrong}"
-        raise ConfigError(Diagnostic("FC0501", message, path="data.name", advice=DECLARATION))
-    return of_known_size(found)
-
-
 def of_known_size(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields without those that have an open size, which differs between batches."""
     return {name: field for name, field in fields.items() if not any(_is_open(size) for size in field[0])}
-
-
-def masks_of(factory: Callable[..., Any], args: Mapping[str, Any], of_project: str = "") -> Masks:
-    """The masks that a data set declares before it is made; see `declared`. Raises `ConfigError`."""
-    found = _said("masks", factory, args, of_project)
-    if not isinstance(found, Mapping) or not all(isinstance(name, str) for pair in found.items() for name in pair):
-        message = f"`masks` of the data set `{of_project}` gives `{found!r}`, and must give a field for each field"
-        raise ConfigError(Diagnostic("FC0501", message, path="data.name"))
-    return found
-
-
-def _said(what: str, factory: Callable[..., Any], args: Mapping[str, Any], of_project: str) -> Any:
-    """What a data set declares as `shapes` or `masks` for its arguments. Raises `ConfigError`."""
-    says = getattr(factory, what, None)
-    if not callable(says):
-        return {} if says is None else says
-    if refused_paths(factory, args):
-        return {}  # they are reported by `check_machine`
-    try:
-        return says(**with_defaults(factory, args))
-    except FlowconfError:
-        raise
-    except (OSError, EOFError):
-        return {}  # the same files are refused with a place when the data set is made
-    except Exception as problem:
-        if not of_project and isinstance(problem, TypeError | ValueError | ArithmeticError | LookupError):
-            return {}
-        message = f"`{what}` of the data set `{of_project}` fails: {type(problem).__name__}: {problem}"
-        advice = "it is called with the arguments of the data set: name those it needs, and add `**others`"
-        is_call = isinstance(problem, TypeError) and raised_at(problem) is None
-        refusal = Diagnostic("FC0501", message, path="data.name", labels=raised_here(problem))
-        raise ConfigError(replace(refusal, advice=advice) if is_call else refusal) from problem
-
-
-def with_defaults(factory: Callable[..., Any], args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a data set: those given, and the defaults of the others."""
-    parameters = inspect.signature(factory).parameters.items()
-    defaults = {name: known.default for name, known in parameters if known.default is not known.empty}
-    return {**defaults, **args}
 
 
 DECLARATION = "give a mapping such as `{'image': ((1, 28, 28), torch.float32), 'label': ((), torch.int64, 10)}`"

@@ -8,13 +8,13 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flowconf.train.data.declarations import matching, with_defaults
+from flowconf.train.data.declarations import DataSet, matching
 
 FORMAT = 1
 """The version of what a cache file has."""
@@ -24,19 +24,18 @@ Stamp = tuple[str, int, int, int]
 """A file with its size, and the times (ns) of the last change of its content, and of the file itself."""
 
 
-def recipe_of(name: str, factory: Callable[..., Any], args: Mapping[str, Any], apart: Path) -> dict[str, Any]:
+def recipe_of(data_set: DataSet, apart: Path) -> dict[str, Any]:
     """What the rows that a data set gives for its arguments are made of, as plain data; files below `apart` are not.
 
     Files are those that the arguments name, and those below the folders that they name.
     """
-    sources = source_files(factory)
-    arguments = with_defaults(factory, args)
-    paths = [arguments[key] for key in getattr(factory, "paths", ()) if isinstance(arguments.get(key), str)]
+    sources = source_files(data_set.factory)
+    whole = DataSet(data_set.name, data_set.with_defaults())
     return {
         "format": FORMAT,
-        "data set": f"{name} of {factory.__module__}",
-        "arguments": json.dumps(arguments, sort_keys=True, default=repr),
-        "files": _digest(*(repr(stamp) for path in paths for stamp in stamps_below(path, apart))),
+        "data set": f"{whole.name} of {whole.factory.__module__}",
+        "arguments": json.dumps(whole.args, sort_keys=True, default=repr),
+        "files": _digest(*(repr(stamp) for path in whole.files.values() for stamp in stamps_below(path, apart))),
         "source": _digest(*(file.read_bytes() for file in sources)),
         "versions": versions(sources),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import torch
 from flowconf.language import registry
 from flowconf.language.config import Config
 from flowconf.language.sections import augmentations
-from flowconf.language.sections.data_sets import MAIN, arguments, check_buckets, evaluated_fields, further_sets
+from flowconf.language.sections.data_sets import MAIN, check_buckets, evaluated_fields, further_sets
 from flowconf.language.training import FITTED, listed
 from flowconf.report import (
     ConfigError,
@@ -35,6 +34,7 @@ from flowconf.report.origins import dotted
 from flowconf.train.data.augmentation import as_trained, with_views
 from flowconf.train.data.cache import Cache
 from flowconf.train.data.collate import Field, typed_shape
+from flowconf.train.data.declarations import DataSet, data_sets
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.recipe import recipe_of
@@ -54,7 +54,7 @@ def make_data(config: Config, device: torch.device, writes: bool = False) -> Spl
     data = config.training.data
     cache = None if data.cache is None else Cache(Path(data.cache), writes, data.workers)
     making = partial(_made, config, device, cache)
-    main = making(("data",), data.name, data.args, config.fitted)
+    main = making(("data",), DataSet(data.name, data.args), config.fitted)
     sets = {name: _further(config, making, main, ("data", "evaluate", name)) for name in data.evaluate}
     mixed = [_further(config, making, main, ("data", "mixture", name)) for name in data.mixture]
     _check_augmented(config, main.train)
@@ -97,11 +97,10 @@ def sampler_of(config: Config, feed: Feed, splits: Splits) -> Sampler:
 
 def _further(config: Config, making: Callable[..., Splits], main: Splits, path: Keys) -> Split:
     """The rows of a further set. Raises `ConfigError` if its fields differ from those of the data set itself."""
-    data, section = config.training.data, further_sets(config.training)[path]
-    args = arguments(config.training, section)
-    fitted = main.fitted if (section.name or data.name) == data.name else None
-    wanted = section.split or ("train" if path[1] == "mixture" else None)
-    named = dict(making(path, section.name or data.name, args, fitted, wanted).named())
+    data_set = data_sets(config.training)[path]
+    fitted = main.fitted if data_set.name == config.training.data.name else None
+    wanted = further_sets(config.training)[path].split or ("train" if path[1] == "mixture" else None)
+    named = dict(making(path, data_set, fitted, wanted).named())
     origins = config.origins
     if wanted is not None and wanted not in named:
         message, there = f"the set `{path[-1]}` has no split `{wanted}`", ", ".join(f"`{name}`" for name in named)
@@ -202,27 +201,25 @@ def _made(
     device: torch.device,
     cache: Cache | None,
     path: Keys,
-    name: str,
-    written: Mapping[str, Any],
+    data_set: DataSet,
     fitted: Mapping[str, Any] | None,
     wanted: str | None = None,
 ) -> Splits:
     """The splits of the data set that is written at a path of the config; `wanted` is the only one that is used."""
-    factory = registry.datasets.load(name)
-    args, takes = dict(written), inspect.signature(factory).parameters
-    if "seed" in takes:
+    name, args = data_set.name, dict(data_set.args)
+    if data_set.takes("seed"):
         args.setdefault("seed", config.training.seed)
-    if FITTED in takes:
+    if data_set.takes(FITTED):
         args[FITTED] = fitted
-    origins = config.origins
+    data_set, origins = replace(data_set, args=args), config.origins
     place = origins.value((*path, "name")) if origins.at((*path, "name")) is not None else origins.key(path)
-    making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(name))
+    making = room_for(f"the data set `{name}`", (), torch.device("cpu"), _less(data_set))
     with _refusing(config, path, name, place), undisturbed(device), making:
         if cache is None:
-            splits = _called(factory, args, name, place)
+            splits = _called(data_set, place)
         else:
-            recipe = recipe_of(name, factory, {**args, FITTED: None}, cache.folder)
-            splits = cache.splits(recipe, args.get(FITTED), partial(_called, factory, args, name, place))
+            recipe = recipe_of(replace(data_set, args={**args, FITTED: None}), cache.folder)
+            splits = cache.splits(recipe, args.get(FITTED), partial(_called, data_set, place))
         for part, split in splits.named():
             if wanted in (None, part) and isinstance(split, Resident):
                 split.make()
@@ -255,11 +252,13 @@ def _refusing(config: Config, path: Keys, name: str, place: Place) -> Iterator[N
         raise ConfigError(Diagnostic("FC0501", message, place, "data", raised_here(problem))) from problem
 
 
-def _called(factory: Callable[..., Any], args: Mapping[str, Any], name: str, place: Place) -> Splits:
+def _called(data_set: DataSet, place: Place) -> Splits:
     """The splits that a data set gives for its arguments. Raises `ConfigError` if it gives something else."""
-    found = factory(**args)
+    found = data_set.factory(**data_set.args)
     if not isinstance(found, Splits):
-        raise _no_splits(name, found, place)
+        message = f"the data set `{data_set.name}` must return `flowconf.Splits`, got `{type(found).__name__}`"
+        advice = "return `flowconf.Splits(train, validation)`"
+        raise ConfigError(Diagnostic("FC0501", message, place, "data", advice=advice))
     train, held, tested = (as_split(part) for part in (found.train, found.validation, found.test))
     return Splits(train, held, tested, found.fitted)
 
@@ -268,10 +267,12 @@ def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
     """A feed for each split, by its name in logs."""
     section, seed = config.training.data, config.training.seed
     channels_last = config.training.trainer.channels_last
-    found = {}
+    less, found = _less(DataSet(section.name, section.args)), {}
     for name, split in splits.named():
         stays = [*split.tensors.values()] if isinstance(split, Resident) else []
-        with room_for(f"the split `{name}` of the data", stays, team.device, _less(section.name)):
+        with room_for(
+            f"the split `{name}` of the data", stays, team.device, _less(DataSet(section.name, section.args))
+        ):
             found[name] = Feed(split, team.device, seed, name, team, section.workers, section.prefetch, channels_last)
     return found
 
@@ -318,14 +319,6 @@ def _argument_of(file: str | None, config: Config, base: Keys) -> Keys | None:
     return next(((*base, name) for name in named), None)
 
 
-def _no_splits(name: str, found: object, place: Place) -> ConfigError:
-    message = f"the data set `{name}` must return `flowconf.Splits`, got `{type(found).__name__}`"
-    return ConfigError(
-        Diagnostic("FC0501", message, place, "data", advice="return `flowconf.Splits(train, validation)`")
-    )
-
-
-def _less(data_set: str) -> str:
+def _less(data_set: DataSet) -> str:
     """Advice that reduces the memory of a data set."""
-    arguments = inspect.signature(registry.datasets.load(data_set)).parameters
-    return "set `data.resident=false`" if "resident" in arguments else "use fewer rows"
+    return "set `data.resident=false`" if data_set.takes("resident") else "use fewer rows"
