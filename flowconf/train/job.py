@@ -34,7 +34,7 @@ from flowconf.train.optim.rates import LearningRate
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision
 from flowconf.train.recurrent import RecurrentState
-from flowconf.train.seeds import undisturbed
+from flowconf.train.seeds import all_undisturbed
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
@@ -143,9 +143,11 @@ class Job:
     def evaluating(self) -> Iterator[None]:
         """A block in evaluation mode; afterwards, the random and the recurrent state are those from before it."""
         self.graph.eval()
-        with undisturbed(self.device), self.memory.aside():
-            yield
-        self.graph.train()
+        try:
+            with all_undisturbed(self.device), self.memory.aside():
+                yield
+        finally:
+            self.graph.train()
 
     @cached_property
     def texts(self) -> dict[str, str]:

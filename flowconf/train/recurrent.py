@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -16,11 +16,12 @@ class RecurrentState:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.kept = [module.__dict__[STATE] for module in graph.modules() if STATE in module.__dict__]
+        members = graph.named_modules()
+        self.kept = {path: module.__dict__[STATE] for path, module in members if STATE in module.__dict__}
 
     def begin(self, rows: int) -> None:
         """Before a call with `rows` rows: reset the state if it is of a different number of rows."""
-        if self.kept and any(value.shape[:1] != (rows,) for memory in self.kept for value in memory.values()):
+        if self.kept and any(value.shape[:1] != (rows,) for memory in self.kept.values() for value in memory.values()):
             self.forget()
 
     def cut(self) -> None:
@@ -30,17 +31,27 @@ class RecurrentState:
 
     def forget(self) -> None:
         """Reset the state; the next call starts from zeros."""
-        for memory in self.kept:
+        for memory in self.kept.values():
             memory.clear()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """A block that starts with empty state, and restores the previous state at its end."""
-        before: list[dict[str, Tensor]] = [dict(memory) for memory in self.kept]
+        before = self.state()
         self.forget()
         try:
             yield
         finally:
-            for memory, values in zip(self.kept, before, strict=True):
-                memory.clear()
-                memory.update(values)
+            self.forget()
+            self.restore(before)
+
+    def state(self) -> dict[str, Tensor]:
+        """The values for a checkpoint, by the path of the graph that keeps each, and its name there."""
+        return {f"{path}/{name}": value for path, memory in self.kept.items() for name, value in memory.items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Restore `state()`, where the graph still keeps such values."""
+        for at, value in state.items():
+            path, _, name = at.partition("/")
+            if path in self.kept:
+                self.kept[path][name] = value

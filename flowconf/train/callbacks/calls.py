@@ -5,7 +5,8 @@ Their methods are called in rank 0 only, with the values of the whole batch; all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,7 +18,6 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.training import CallbackSection, listed
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, raised_here
-from flowconf.train.callbacks.guard import Guard
 from flowconf.train.callbacks.watched_run import WatchedRun
 from flowconf.train.callbacks.watcher import Saved, Watcher
 from flowconf.train.checks.callbacks import problems_of
@@ -65,7 +65,7 @@ class Callbacks(Watcher):
         """`seers` are the objects by name, in rank 0."""
         self._job = job
         self._all = [_watching(job, name, seers.get(name)) for name in job.config.training.callbacks]
-        self._guard = Guard(job)
+        self._parameters = list(job.graph.named_parameters())
 
     def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
         for one in self._all:
@@ -129,11 +129,35 @@ class Callbacks(Watcher):
 
     def _guarded(self, one: Watching, method: str, *given: Any) -> Any:
         try:
-            with self._guard.seeing(one.name, one.place):
+            with self._without_effect(one), self._job.evaluating(), torch.no_grad():
                 return getattr(one.seer, method)(*given)
         except Exception as problem:
             problem.add_note(f"in `{method}` of the callback `{one.name}`")
             raise
+
+    @contextmanager
+    def _without_effect(self, one: Watching) -> Iterator[None]:
+        """A block of a callback. Raises `RunError` if it changes a parameter, a buffer or a gradient."""
+        learning = [parameter.requires_grad for _, parameter in self._parameters]
+        gradients = [(f"{path}.grad", parameter.grad) for path, parameter in self._parameters]
+        given = [(path, gradient) for path, gradient in gradients if gradient is not None]
+        before = [
+            (path, tensor, tensor._version)
+            for path, tensor in (*self._parameters, *self._job.graph.named_buffers(), *given)
+        ]
+        try:
+            yield
+        finally:
+            for (_, parameter), learns, (_, gradient) in zip(self._parameters, learning, gradients, strict=True):
+                if parameter.requires_grad is not learns:
+                    parameter.requires_grad_(learns)
+                if parameter.grad is not gradient:
+                    parameter.grad = gradient
+        changed = next((path for path, tensor, version in before if tensor._version != version), None)
+        if changed is not None:
+            message = f"the callback `{one.name}` has changed `{changed}`, and callbacks must not change training"
+            path, advice = f"callbacks.{one.name}", "change a copy: `clone()`"
+            raise RunError(Diagnostic("FC0702", message, one.place, path, advice=advice))
 
     def _values(self, one: Watching) -> dict[str, Any]:
         """What a callback reads, on the CPU, of all rows."""
@@ -142,7 +166,7 @@ class Callbacks(Watcher):
         if one.section.split == "val":
             batches = [job.held_out["val"].first_rows(job.config.training.data.batch_size)]
         parts: list[dict[str, Any]] = []
-        with self._guard.undisturbed():
+        with job.evaluating(), torch.no_grad():
             for batch in batches:
                 job.memory.begin(len(next(iter(batch.values()))))
                 values = {} if one.view is None else job.values(one.view, batch)

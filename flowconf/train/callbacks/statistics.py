@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from flowconf.graph.sharded import held
 from flowconf.language.training import listed
-from flowconf.train.callbacks.guard import Guard
 from flowconf.train.callbacks.watcher import Watcher
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
@@ -42,7 +41,6 @@ class Statistics(Watcher):
         self._job = job
         self._every, self._kinds = job.length.steps_before(section.every), listed(section.of)
         self._parameters, self._members = _chosen(job, listed(section.at))
-        self._guard = Guard(job)
         self._before: dict[str, Tensor] = {}
         self._sums: dict[str, dict[str, Tensor]] = {}
         """Kind -> path -> the squared norm, the number of zeros, and the number of elements."""
@@ -95,7 +93,7 @@ class Statistics(Watcher):
         """Note what the modules give for the batch of the step; returns its number of rows in this process."""
         job, rows = self._job, 0
         found = {name: _sums_of(torch.zeros(0, device=job.device)) for name in self._members.values()}
-        with self._guard.undisturbed():
+        with job.evaluating():
             for batch in job.train.seen or ():
                 size = len(next(iter(batch.values())))
                 job.memory.begin(size)

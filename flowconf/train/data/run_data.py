@@ -270,9 +270,7 @@ def feeds(splits: Splits, config: Config, team: Team) -> dict[str, Feed]:
     less, found = _less(DataSet(section.name, section.args)), {}
     for name, split in splits.named():
         stays = [*split.tensors.values()] if isinstance(split, Resident) else []
-        with room_for(
-            f"the split `{name}` of the data", stays, team.device, _less(DataSet(section.name, section.args))
-        ):
+        with room_for(f"the split `{name}` of the data", stays, team.device, less):
             found[name] = Feed(split, team.device, seed, name, team, section.workers, section.prefetch, channels_last)
     return found
 

@@ -29,7 +29,6 @@ from flowconf.graph.weights.files import save_tensors, snapshot
 from flowconf.graph.weights.reading import TensorFile, broken, check_whole, opened
 from flowconf.graph.weights.seal import VERSION, version_of
 from flowconf.graph.weights.sources import LAST, NOT_A_WEIGHT
-from flowconf.language.resolve.reserved_names import STATE
 from flowconf.language.settings import Checkpoint
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shell_word, why_not
 from flowconf.train.job import Job
@@ -78,8 +77,7 @@ def whole_state(job: Job, run: str, progress: Progress, tensors: Mapping[str, Te
     All processes of a team call this, and the first one gets the tensors.
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
-    for path, name, tensor in _kept(job.graph) if job.memory.kept else ():
-        found[f"{MARK}memory/{path}/{name}"] = tensor
+    found |= {f"{MARK}memory/{at}": tensor for at, tensor in job.memory.state().items()}
     scaler = job.precision.scaler
     state = SavedState(
         progress=progress,
@@ -121,7 +119,7 @@ def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str,
         with restoring(file, "optimizer state"):
             notes = _restore_optimizer(job, state.optimizer, kinds["optimizer"])
             notes += _restore_scaler(job, state.scaler)
-        _restore_kept(job.graph, kinds["memory"], job.device)
+        job.memory.restore({at: tensor.to(job.device) for at, tensor in kinds["memory"].items()})
         with restoring(file, "random state"):
             _restore_random(state.random, kinds["random"])
     except ConfigError as refused:
@@ -203,22 +201,6 @@ def _refused(refused: ConfigError, file: Path) -> FlowconfError:
     """A refusal of a checkpoint, with the way on."""
     kind = RunError if any(one.code in ("FC0301", "FC0306") for one in refused.diagnostics) else ConfigError
     return kind(*(replace(one, advice=way_on(file.parents[1], file)) for one in refused.diagnostics))
-
-
-def _kept(graph: nn.Module) -> Iterator[tuple[str, str, Tensor]]:
-    """Values that calls keep for the next one: the path of the graph that keeps it, its name there, and the tensor."""
-    for path, module in graph.named_modules():
-        for name, tensor in module.__dict__.get(STATE, {}).items():
-            yield path, name, tensor
-
-
-def _restore_kept(graph: nn.Module, kept: Mapping[str, Tensor], device: torch.device) -> None:
-    """Put back what calls keep, where the graph still keeps such values."""
-    keeping = {path: module.__dict__[STATE] for path, module in graph.named_modules() if STATE in module.__dict__}
-    for at, tensor in kept.items():
-        path, _, name = at.partition("/")
-        if path in keeping:
-            keeping[path][name] = tensor.to(device)
 
 
 def _names(job: Job) -> dict[nn.Parameter, str]:
