@@ -8,8 +8,7 @@ from flowconf.graph.shapes.sizes import EXPECTS
 from flowconf.language.registry import modules
 from flowconf.language.sections.activations import last_call
 from flowconf.report import Label, Reporter, dtype_name
-from flowconf.train.checks.invented import Tried
-from flowconf.train.checks.terms import Given, TermCheck, dimension
+from flowconf.train.checks.terms import Given, TermCheck, Tried, dimension
 from flowconf.train.objective.terms import Average
 
 
@@ -18,7 +17,7 @@ def check_elements(check: TermCheck, tried: Tried, into: Reporter) -> None:
 
     The values of `check` are fake, with a large prime as the number of rows.
     """
-    operands, elements = check.operands(tried.path, tried.section, tried.term), check.elements(tried.term)
+    operands, elements = check.operands(tried), check.elements(tried.term)
     if operands is None or elements is None or not check.batch:
         return
     given = f"`{tried.name}`: `{tried.section.fn}`"
@@ -47,7 +46,7 @@ def check_agreement(check: TermCheck, tried: Sequence[Tried], into: Reporter) ->
     """Report a metric that takes each score as yes or no, of scores that a loss takes as those of classes."""
     classes: dict[str, Tried] = {}
     for one in sorted(tried, key=lambda one: one.path[0] != "loss"):
-        operands = check.operands(one.path, one.section, one.term)
+        operands = check.operands(one)
         if operands is None or len(one.term.operands) != 2 or dimension(one.term) is None:
             continue
         scores, target = operands[:2]

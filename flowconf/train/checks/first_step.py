@@ -37,14 +37,14 @@ from flowconf.report import Advice, ConfigError, Reporter, suggest
 from flowconf.report.origins import Path
 from flowconf.train.checks.accumulation import check_accumulation
 from flowconf.train.checks.elements import check_agreement, check_elements
-from flowconf.train.checks.invented import Rows, Tried, check_foreign
-from flowconf.train.checks.terms import TermCheck
+from flowconf.train.checks.invented import Rows, check_foreign
+from flowconf.train.checks.terms import TermCheck, Tried, tried_of
 from flowconf.train.data.declarations import Declared, data_sets
 from flowconf.train.data.run_data import check_fields, placed
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics
 from flowconf.train.objective.routing import reached
-from flowconf.train.objective.terms import Average, Operand, Term, loss_terms
+from flowconf.train.objective.terms import Operand, Term, loss_terms
 
 
 @dataclass
@@ -222,11 +222,7 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     terms = loss_terms(training.loss, plan, fields)
     with real():
         metrics = build_metrics(training.metrics, plan, fields, torch.device("cpu"), reporter)
-    tried = [Tried(("loss", t.name), training.loss[t.name], t, partial(Average, t)) for t in terms]
-    tried += [
-        Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
-    ]
-    tried = [one for one in tried if _is_readable(one, step, reporter)]
+    tried = [one for one in tried_of(training, terms, metrics) if _is_readable(one, step, reporter)]
     named = [member.name for member in plan.steps]
     named += [name for one in tried for name in one.term.references if references.names_value(plan, name)]
     values = {name: step.found.value(references.find_anywhere(plan, name)) for name in dict.fromkeys(named)}
@@ -236,8 +232,8 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
         if one not in foreign:
             target = one.term.operands[-1]
             classes = known[target.name][2:] if target.in_batch and target.name in known else ()
-            fakes.check(one.path, one.section, one.term, one.new_meter(), reporter, classes[0] if classes else None)
-    left = [one.name for one in tried if one not in foreign and fakes.operands(one.path, one.section, one.term) is None]
+            fakes.check(one, reporter, classes[0] if classes else None)
+    left = [one.name for one in tried if one not in foreign and fakes.operands(one) is None]
     later = [one for one in foreign if getattr(one.term.function, MARK, False)]  # invented rows have no gradients
     foreign = [one for one in foreign if one not in later]
     left += check_foreign(foreign, fakes, sizes, partial(_first_rows, step, foreign), reporter)

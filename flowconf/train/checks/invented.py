@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,8 @@ from torch import Tensor
 
 from flowconf.graph.shapes.fake_values import real
 from flowconf.graph.shapes.sizes import Sizes
-from flowconf.language.training import MetricSection
 from flowconf.report import Reporter
-from flowconf.report import origins as places
-from flowconf.train.checks.terms import TermCheck, show_rows
-from flowconf.train.objective.metering import Meter
-from flowconf.train.objective.terms import Term
+from flowconf.train.checks.terms import TermCheck, Tried, show_rows
 
 MOST = 2**20
 """Numbers in a value up to which it is made."""
@@ -32,20 +27,6 @@ TORCH = f"{Path(torch.__file__).parent}{os.sep}"
 
 Rows = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
 """The graph's values by reference, and the fields of a batch."""
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A loss or metric of a config: where it is written, and how it is computed."""
-
-    path: places.Path
-    section: MetricSection
-    term: Term
-    new_meter: Callable[[], Meter]
-
-    @property
-    def name(self) -> str:
-        return places.dotted(self.path)
 
 
 def check_foreign(
@@ -58,7 +39,7 @@ def check_foreign(
     values, batch = dict(invented(fakes.values, sizes)), dict(invented(fakes.batch, sizes))
     numbers = TermCheck(fakes.config, values, batch, show_rows)
     for tried in foreign:
-        if numbers.operands(tried.path, tried.section, tried.term) is None:
+        if numbers.operands(tried) is None:
             left.append(tried.name)
             continue
         with real():
@@ -81,7 +62,7 @@ def check_foreign(
 
 def _check(check: TermCheck, tried: Tried, reporter: Reporter) -> None:
     with real():
-        check.check(tried.path, tried.section, tried.term, tried.new_meter(), reporter)
+        check.check(tried, reporter)
 
 
 def _is_same(problem: Exception, bare: Exception | None) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from flowconf.language import references, registry
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan, Value
 from flowconf.language.sections.phases import wanted_values
-from flowconf.language.training import MetricSection, listed
+from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, dtype_name, first_line, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.objective.gradients import gradients_for
@@ -34,6 +35,28 @@ CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
 
 SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
 """Exceptions whose message is reported without their type, which adds nothing to it."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A loss or metric of a config: where it is written, and how it is computed."""
+
+    path: Path
+    section: MetricSection
+    term: Term
+    new_meter: Callable[[], Meter]
+
+    @property
+    def name(self) -> str:
+        return dotted(self.path)
+
+
+def tried_of(training: TrainingConfig, terms: Iterable[Term], metrics: Iterable[Metric]) -> list[Tried]:
+    """The losses and metrics to try."""
+    losses = [Tried(("loss", t.name), training.loss[t.name], t, partial(Average, t)) for t in terms]
+    return losses + [
+        Tried(("metrics", m.name), training.metrics[m.name], m.term, partial(m.new_meter, False)) for m in metrics
+    ]
 
 
 @dataclass(frozen=True)
@@ -63,8 +86,9 @@ class TermCheck:
         self.named: dict[str, list[str]] = {}
         """Metric -> what stands behind its name in the names of its numbers."""
 
-    def operands(self, path: Path, section: MetricSection, term: Term) -> list[Given] | None:
+    def operands(self, tried: Tried) -> list[Given] | None:
         """The values that a term takes, None when one of them is not known."""
+        path, section, term = tried.path, tried.section, tried.term
         written = [
             (key, (*path, key, number) if isinstance(getattr(section, key), list) else (*path, key))
             for key in ("input", "target", "mask")
@@ -79,24 +103,18 @@ class TermCheck:
             found.append(Given(key, where, source, value))
         return found
 
-    def check(
-        self,
-        path: Path,
-        section: MetricSection,
-        term: Term,
-        meter: Meter,
-        into: Reporter,
-        classes: int | None = None,
-    ) -> None:
+    def check(self, tried: Tried, into: Reporter, classes: int | None = None) -> None:
         """Note a loss or metric that cannot be computed; `classes` is how many its target has, if that is known."""
-        operands = self.operands(path, section, term)
-        problem = None if operands is None else self.problem(meter)
-        if operands is not None and self._tells_labels(path, section, term, operands, into):
+        operands, meter = self.operands(tried), tried.new_meter()
+        if operands is None:
             return
-        if operands is not None and problem is not None:
-            self._tell(path, section, meter, operands, problem, into)
-        elif operands is not None and classes is not None:
-            self._tell_classes(path, section, term, classes, into)
+        problem = self.problem(meter)
+        if self._tells_labels(tried, operands, into):
+            return
+        if problem is not None:
+            self._tell(tried, meter, operands, problem, into)
+        elif classes is not None:
+            self._tell_classes(tried, classes, into)
 
     def check_wanted(self, into: Reporter) -> None:
         """Note a value that a run decides by, of a metric that gives several numbers, where it is none of them."""
@@ -138,23 +156,15 @@ class TermCheck:
         except Exception:  # noqa: BLE001 - it is reported elsewhere
             return None
 
-    def _tell(
-        self,
-        path: Path,
-        section: MetricSection,
-        meter: Meter,
-        operands: Sequence[Given],
-        why: Exception,
-        into: Reporter,
-    ) -> None:
+    def _tell(self, tried: Tried, meter: Meter, operands: Sequence[Given], why: Exception, into: Reporter) -> None:
         """Note that a term cannot be computed of these values: one mistake, however many terms take them."""
-        name, term = dotted(path), meter.term
-        guilty, advice = self._mended(section.fn, meter, operands)
+        name, term, fn = tried.name, tried.term, tried.section.fn
+        guilty, advice = self._mended(meter, operands)
         own = {operand.source: operand for operand in operands}.values()
         labels = (*(self.label(operand) for operand in own), *raised_here(why))
         cause = tuple(sorted({(operand.source.name, operand.source.in_batch) for operand in operands}))
         kind = "" if isinstance(why, SPEAKING) else f"{type(why).__name__}: "
-        note = Label(f"`{section.fn}` says: {kind}{self.reword(first_line(why))}", Place())
+        note = Label(f"`{fn}` says: {kind}{self.reword(first_line(why))}", Place())
         if guilty == ("mask",) and term.mask is not None:
             bare = replace(term, mask=None)
             elements, _ = bare.elements(self.values, self.batch)
@@ -167,14 +177,13 @@ class TermCheck:
             return
         shown = [self.named_value(operand) for operand in operands if operand.key != "mask"]
         given = f"`{guilty[1]}: {term.args[guilty[1]]}` with " if guilty[0] == "args" and advice is None else ""
-        message = f"`{name}`: `{section.fn}` cannot take {given}{' and '.join(shown)}"
-        place = self._place(path, guilty, operands)
+        message = f"`{name}`: `{fn}` cannot take {given}{' and '.join(shown)}"
+        place = self._place(tried.path, guilty, operands)
         into.error("FC0406", message, place, path=name, labels=(*labels, note), advice=advice, cause=cause)
 
-    def _tells_labels(
-        self, path: Path, section: MetricSection, term: Term, operands: Sequence[Given], into: Reporter
-    ) -> bool:
+    def _tells_labels(self, tried: Tried, operands: Sequence[Given], into: Reporter) -> bool:
         """Note labels that are none of the classes of their scores; whether there are some."""
+        section, term = tried.section, tried.term
         if section.fn not in PICKING or len(term.operands) != 2:
             return False
         scores, target = operands[0], operands[1]
@@ -195,12 +204,13 @@ class TermCheck:
             labels = tuple(dict.fromkeys(self.label(operand) for operand in (scores, target)))
             advice = f"labels are numbers from 0 to {have - 1}"
             place = self.origins.value(target.where)
-            into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
+            into.error("FC0406", message, place, path=tried.name, labels=labels, advice=advice)
         return bool(strange)
 
-    def _tell_classes(self, path: Path, section: MetricSection, term: Term, classes: int, into: Reporter) -> None:
+    def _tell_classes(self, tried: Tried, classes: int, into: Reporter) -> None:
         """Note an input with fewer classes than its target has."""
-        if section.fn not in CLASSES_ALONG or len(term.operands) != 2:
+        term = tried.term
+        if tried.section.fn not in CLASSES_ALONG or len(term.operands) != 2:
             return
         scores, target = (source.read(self.values, self.batch) for source in term.operands)
         axis = dimension(term)
@@ -212,17 +222,16 @@ class TermCheck:
         reference, of = (source.name for source in term.operands)
         message = f"`{reference}` scores {have} classes, and `{of}` has {classes}"
         place = number_behind(self.config.model, reference, have)
-        where = (*path, "input")
         labels = (
             Label(f"`{of}` of the data set `{self.config.training.data.name}` has {classes} classes", self._data()),
-            Label(f"`{dotted(path)}` takes them as scores", self.origins.value(where)),
+            Label(f"`{tried.name}` takes them as scores", self.origins.value((*tried.path, "input"))),
         )
         advice = f"give `{reference}` {classes} classes along dimension {axis}"
-        into.error("FC0406", message, place, path=dotted(path), labels=labels, advice=advice)
+        into.error("FC0406", message, place, path=tried.name, labels=labels, advice=advice)
 
     # what to write
 
-    def _mended(self, fn: str, meter: Meter, operands: Sequence[Given]) -> tuple[tuple[str, ...], Advice | None]:
+    def _mended(self, meter: Meter, operands: Sequence[Given]) -> tuple[tuple[str, ...], Advice | None]:
         """Which part of a term is at fault, as keys below it, and what mends it."""
         term = meter.term
         if term.mask is not None and self.fits(meter, replace(term, mask=None)):
@@ -377,14 +386,9 @@ def problems_of(
     batch: Mapping[str, Tensor],
 ) -> list[Diagnostic]:
     """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
-    training, reporter = config.training, Reporter()
-    tried = TermCheck(config, values, batch, show_rows)
-    for term in terms:
-        with gradients_for([term]):
-            tried.check(("loss", term.name), training.loss[term.name], term, Average(term), reporter)
-    with torch.no_grad():
-        for metric in metrics:
-            path = ("metrics", metric.name)
-            tried.check(path, training.metrics[metric.name], metric.term, metric.new_meter(False), reporter)
-    tried.check_wanted(reporter)
+    reporter, check = Reporter(), TermCheck(config, values, batch, show_rows)
+    for tried in tried_of(config.training, terms, metrics):
+        with gradients_for([tried.term] if tried.path[0] == "loss" else []):
+            check.check(tried, reporter)
+    check.check_wanted(reporter)
     return reporter.mistakes()
