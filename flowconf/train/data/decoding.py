@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from flowconf.report import ConfigError, Diagnostic, Label, MachineError, Place, why_not
+from flowconf.report import ConfigError, Diagnostic, Label, Place, why_not
 from flowconf.train.data.collate import scaled
-from flowconf.train.data.reading import refused
+from flowconf.train.data.reading import refused, required
 
 if TYPE_CHECKING:
     import numpy
@@ -167,14 +166,9 @@ def _readable(file: Path) -> Iterator[None]:
         raise Flaw("is truncated" if is_short else f"cannot be read: {words[:1].lower()}{words[1:]}") from None
 
 
-def _pillow() -> ModuleType:
+def _pillow() -> Any:
     """The module `PIL.Image`. Raises `MachineError` if Pillow is missing."""
-    try:
-        from PIL import Image
-    except ModuleNotFoundError:
-        message = "the data set `images` requires Pillow"
-        raise MachineError(Diagnostic("FC0601", message, advice="run `pip install 'flowconf[images]'`")) from None
-    return Image
+    return required("PIL.Image", "the data set `images` requires Pillow", "images")
 
 
 def _upright(picture: Image.Image) -> Image.Image:

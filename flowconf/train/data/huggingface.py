@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from flowconf.language.value_types import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, MachineError, first_line, suggest
+from flowconf.report import ConfigError, Diagnostic, first_line, suggest
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.declarations import provides
+from flowconf.train.data.reading import required
 from flowconf.train.data.splits import Splits, classes_in, shares_of
 
 __all__ = ["huggingface"]
@@ -190,14 +191,7 @@ class _Stream(IterableDataset[dict[str, Tensor]]):
 
 def _loaded(path: str, subset: str | None, revision: str | None, streaming: bool) -> Mapping[str, Any]:
     """The splits of a data set by name. Raises `ConfigError`, and `MachineError` without the library."""
-    try:
-        import datasets
-    except ModuleNotFoundError:
-        message, advice = (
-            "the data set `huggingface` requires the package `datasets`",
-            "pip install 'flowconf[huggingface]'",
-        )
-        raise MachineError(Diagnostic("FC0601", message, path="data.name", advice=f"run `{advice}`")) from None
+    datasets = required("datasets", "the data set `huggingface` requires the package `datasets`", "huggingface")
     if path.isidentifier() and find_spec(f"datasets.packaged_modules.{path}") is not None:  # one reads pickles
         advice = "write a folder, as in `./FOLDER`, or a name on the hub, as in `ORGANIZATION/NAME`"
         raise _refused(f"`{path}` is a reader of the library `datasets`, not a data set", "data.path", advice)

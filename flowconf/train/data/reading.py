@@ -1,12 +1,14 @@
-"""What is wrong with the files of a data set."""
+"""What is wrong with the files of a data set, and the packages that it reads them with."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from flowconf.report import Advice, ConfigError, Diagnostic, Place, why_not
+from flowconf.report import Advice, ConfigError, Diagnostic, MachineError, Place, why_not
 
 RELATIVE = "data paths are relative to the current folder"
 AS_UTF8 = "save the file as UTF-8"
@@ -33,3 +35,12 @@ def reading(file: str, as_text: str = AS_UTF8) -> Iterator[None]:
         raise refused(f"`{file}` is not valid UTF-8 at byte {problem.start + 1:,}", file, as_text) from None
     except OSError as problem:
         raise refused(f"cannot read `{file}`: {why_not(problem)}", file) from None
+
+
+def required(module: str, message: str, extra: str, otherwise: str = "") -> Any:
+    """The module of an optional package. Raises `MachineError` with `message` if the `extra` is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        advice = f"run `pip install 'flowconf[{extra}]'`{otherwise}"
+        raise MachineError(Diagnostic("FC0601", message, path="data.name", advice=advice)) from None

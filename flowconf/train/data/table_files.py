@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowconf.report import Diagnostic, MachineError, Place, from_json, suggest
-from flowconf.train.data.reading import reading, refuse_missing, refused
+from flowconf.report import MachineError, Place, from_json, suggest
+from flowconf.train.data.reading import reading, refuse_missing, refused, required
 from flowconf.train.data.splits import shares_of
 
 CSV = (".csv", ".tsv")
@@ -227,12 +227,7 @@ _NUMBERS = ("float", "double", *(f"{sign}int{bits}" for sign in ("", "u") for bi
 
 def _parquet() -> Any:
     """The module `pyarrow.parquet`. Raises `MachineError` without it."""
-    try:
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        advice = "run `pip install 'flowconf[tables]'`, or save the table as CSV"
-        raise MachineError(Diagnostic("FC0601", "Parquet files require pyarrow", path="data", advice=advice)) from None
-    return parquet
+    return required("pyarrow.parquet", "Parquet files require pyarrow", "tables", ", or save the table as CSV")
 
 
 @contextmanager

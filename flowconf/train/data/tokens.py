@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from flowconf.language.value_types import Count, Positive, Share
-from flowconf.report import ConfigError, Diagnostic, MachineError, Place, read_json, suggest
+from flowconf.report import ConfigError, Diagnostic, Place, read_json, suggest
 from flowconf.train.data.declarations import Declared, provides
-from flowconf.train.data.reading import reading, refuse_missing, refused
+from flowconf.train.data.reading import reading, refuse_missing, refused, required
 from flowconf.train.data.splits import Resident, Source, Split, Splits
 from flowconf.train.data.table_fields import declare, fields_of, masks_in
 from flowconf.train.data.table_files import Format, Table, read_table
@@ -180,14 +180,9 @@ class _Coder:
 
 def _tokenizer(file: str) -> Any:
     """The tokenizer of a file. Raises `ConfigError`, and `MachineError` without the library."""
+    library = required("tokenizers", "the data set `tokens` requires the package `tokenizers`", "text")
     try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError:
-        advice = "run `pip install 'flowconf[text]'`"
-        message = "the data set `tokens` requires the package `tokenizers`"
-        raise MachineError(Diagnostic("FC0601", message, path="data.name", advice=advice)) from None
-    try:
-        return Tokenizer.from_file(file)
+        return library.Tokenizer.from_file(file)
     except Exception as problem:  # noqa: BLE001 - the library raises plain exceptions
         message = f"`{file}` is not a tokenizer file of the library `tokenizers`: {problem}"
         raise ConfigError(Diagnostic("FC0501", message, Place(file), "data")) from None
