@@ -78,10 +78,10 @@ def sums_of(elements: Tensor, weights: Tensor | None, batch: Values) -> Sums:
     if elements.dtype in (torch.bfloat16, torch.float16):
         elements = elements.float()
     if elements.ndim == 0:
-        rows = len(next(iter(batch.values())))
-        return Sums(elements * rows, elements.new_tensor(rows))
+        rows = next((len(field) for field in batch.values()), 1)  # a rehearsal may know no field
+        return Sums(elements * rows, elements.new_full((), rows))
     if weights is None:
-        return Sums(elements.sum(), elements.new_tensor(elements.numel()))
+        return Sums(elements.sum(), elements.new_full((), elements.numel()))
     weights = weights.to(elements.dtype)
     return Sums((elements * weights).sum(), weights.sum())
 
@@ -254,17 +254,9 @@ class Average:
             problem.add_note(f"in `{self.term.name}`")
             raise
         exact = torch.float32 if elements.device.type == "mps" else torch.float64
-        elements = elements.detach().to(exact)
-        if elements.ndim == 0:
-            rows = next((len(field) for field in batch.values()), 1)  # a rehearsal may know no field
-            weights = elements.new_full((), rows)
-        if weights is None:
-            total, count = elements.sum(), elements.new_full((), elements.numel())
-        else:
-            weights = weights.to(exact)
-            total, count = (elements * weights).sum(), weights.sum()
-        self.total = total if self.total is None else self.total + total
-        self.count = count if self.count is None else self.count + count
+        own = sums_of(elements.detach().to(exact), weights, batch)
+        self.total = own.values if self.total is None else self.total + own.values
+        self.count = own.weights if self.count is None else self.count + own.weights
 
     def compute(self) -> float:
         """The mean; NaN if there were no elements."""
