@@ -39,6 +39,8 @@ from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
 
 T = TypeVar("T")
+Take = Callable[["Job", Tensor, int], list[Tensor]]
+"""Takes a training step: the job, the rows of its batch, and the number of steps before it."""
 
 
 @dataclass

@@ -22,7 +22,7 @@ from flowconf.language.training import LATEST, evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shell_word
 from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
-from flowconf.train.job import Job
+from flowconf.train.job import Job, Take
 from flowconf.train.objective.gradients import gradients_for
 from flowconf.train.objective.metering import named_numbers
 from flowconf.train.objective.parts import have_one_shape, unchanged, whole, wholes_of_fields
@@ -36,9 +36,6 @@ from flowconf.train.screen import Screen, headline, shown
 from flowconf.train.seeds import seed_for, seed_torch, undisturbed
 from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
-
-Take = Callable[[Job, Tensor, int], list[Tensor]]
-"""Runs one training step, like `one_step`."""
 
 
 def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:

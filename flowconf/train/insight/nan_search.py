@@ -20,8 +20,8 @@ from flowconf.graph.tracing import Trail
 from flowconf.report import NOWHERE, Diagnostic, RunError, dtype_name
 from flowconf.train.insight.measures import OUTSIDE
 from flowconf.train.insight.spoiled_rows import in_step
-from flowconf.train.insight.visited_steps import Take, watched
-from flowconf.train.job import Job
+from flowconf.train.insight.visited_steps import watched
+from flowconf.train.job import Job, Take
 
 UNFILLED = ("empty", "new_empty")
 """Operations whose results are uninitialized."""

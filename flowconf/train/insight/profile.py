@@ -28,8 +28,8 @@ from flowconf.language.training import ProfileSection
 from flowconf.report import MachineError, shown_path
 from flowconf.text.output import write_atomically
 from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
-from flowconf.train.insight.visited_steps import Take, watched
-from flowconf.train.job import Job
+from flowconf.train.insight.visited_steps import watched
+from flowconf.train.job import Job, Take
 
 FOLDER = "profile"
 """The folder of a profile in the run folder."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import wraps
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from flowconf.graph import views
@@ -22,8 +22,6 @@ from flowconf.train.team.sharded_view import ShardedView
 
 WRAPPERS = ((DistributedDataParallel, "module"), (ShardedView, "view"))
 """The modules that wrap a view in a team, and the attribute with the view."""
-Take = Callable[[Job, Tensor, int], list[Tensor]]
-"""Takes one training step: the job, the rows of its batch, and its number (the first is 0)."""
 
 
 @contextmanager
