@@ -29,13 +29,13 @@ class Phases:
         self,
         sections: Mapping[str, PhaseSection],
         length: RunLength,
-        sign: Callable[[Trend], int] = lambda trend: 1,
+        direction: Callable[[Trend], str],
     ) -> None:
-        """`sign` returns 1 for a trend of values of which the smaller ones are better, else -1."""
+        """`direction` is `min` for a trend of values of which the smaller ones are better, else `max`."""
         self.sections = list(sections.values())
         self.names = list(sections)
         self.length = length
-        self.sign = sign
+        self.direction = direction
         self.number = -1
         self.ended = True
         self.history: list[tuple[float, dict[str, float]]] = []
@@ -110,7 +110,7 @@ class Phases:
         return step >= self._step_of(condition)
 
     def _points(self, trend: Trend | Convergence) -> list[Evaluation]:
-        sign = self.sign(trend) if isinstance(trend, Trend) else 1
+        sign = -1 if isinstance(trend, Trend) and self.direction(trend) == "max" else 1
         values = [(epoch, sign * found[trend.metric]) for epoch, found in self.history if trend.metric in found]
         return [(epoch, value) for epoch, value in values if math.isfinite(value)]
 

@@ -26,7 +26,7 @@ from flowconf.language.config import Config
 from flowconf.language.points import RunLength
 from flowconf.language.sections.checks import check_inputs, check_references
 from flowconf.language.sections.directions import direction, with_mode
-from flowconf.language.training import LossSection, TrainingConfig, Trend, schedules
+from flowconf.language.training import schedules
 from flowconf.report import ConfigError, Diagnostic, Reporter, RunError
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.look_ups import check_numbers
@@ -112,7 +112,7 @@ def prepare(
         optimizers=[optimizer for optimizer in optimizers if not needs_closure(optimizer)],
         repeating=[optimizer for optimizer in optimizers if needs_closure(optimizer)],
         learning_rate=_learning_rate(config, groups, optimizers, length),
-        phases=Phases(training.phases, length, functools.partial(_sign, training)),
+        phases=Phases(training.phases, length, lambda trend: direction(training, trend.metric, trend.mode)),
         frozen=frozen,
         averages=Averages(named, trainer.ema),
         followers=Followers(graph),
@@ -199,7 +199,11 @@ def _learning_rate(
 def _measured(config: Config, fields: Mapping[str, Any], device: torch.device) -> tuple[list[Term], list[Metric]]:
     """The terms of the loss that are active in any phase, and the metrics."""
     training = config.training
-    counting = {name: loss for name, loss in training.loss.items() if _ever_counts(name, loss, training)}
+    counting = {
+        name: loss
+        for name, loss in training.loss.items()
+        if loss.weight != 0 or any(phase.loss.get(name, 0) != 0 for phase in training.phases.values())
+    }
     terms = loss_terms(counting, config.model, fields)
     reporter = Reporter(config.origins)
     metrics = build_metrics(training.metrics, config.model, fields, device, reporter)
@@ -219,14 +223,6 @@ def _may_ignore(term: Term, config: Config, split: Split) -> bool:
     if isinstance(split, Resident) and split.augment is None and name in split.tensors:
         return bool((split.tensors[name] == ignored).any())
     return True
-
-
-def _ever_counts(name: str, loss: LossSection, training: TrainingConfig) -> bool:
-    return loss.weight != 0 or any(phase.loss.get(name, 0) != 0 for phase in training.phases.values())
-
-
-def _sign(training: TrainingConfig, trend: Trend) -> int:
-    return 1 if direction(training, trend.metric, trend.mode) == "min" else -1
 
 
 def _total_steps(config: Config, sampler: Sampler) -> int:

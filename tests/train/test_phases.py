@@ -35,7 +35,7 @@ def sections(**phases):
 
 def walk(phases, total, values=None, per_epoch=10):
     """The phase of each step."""
-    found = Phases(sections(**phases), RunLength(total, per_epoch))
+    found = Phases(sections(**phases), RunLength(total, per_epoch), lambda trend: "min")
     names = []
     for step in range(total):
         if step >= found.due:
@@ -95,10 +95,10 @@ def test_going_on_from_the_state_is_the_same_at_any_step(data):
     phases = {"a": {"until": stall}, "b": {"when": {"step": 20}, "until": {"fraction": 0.5}}, "c": {"when": stall}}
     values = data.draw(st.lists(st.floats(0, 3), min_size=10, max_size=10))
     stop = data.draw(st.integers(1, 99))
-    whole, first = [], Phases(sections(**phases), RunLength(100, 10))
+    whole, first = [], Phases(sections(**phases), RunLength(100, 10), lambda trend: "min")
     for step in range(100):
         if step == stop:
-            again = Phases(sections(**phases), RunLength(100, 10))
+            again = Phases(sections(**phases), RunLength(100, 10), lambda trend: "min")
             again.restore(first.state())
             first = again
         if step >= first.due:
@@ -111,7 +111,7 @@ def test_going_on_from_the_state_is_the_same_at_any_step(data):
 
 def test_larger_is_better_where_it_is():
     stall = sections(a={"until": {"stalled": {"metric": "val/accuracy", "epochs": 1}}})
-    phases = Phases(stall, RunLength(100, 1), lambda trend: -1)
+    phases = Phases(stall, RunLength(100, 1), lambda trend: "max")
     phases.advance(0)
     for step, value in enumerate([0.1, 0.5, 0.9, 0.8], 1):
         phases.observe(step, {"val/accuracy": value})
