@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,7 @@ from flowconf.language.sections import rates
 from flowconf.language.sections.selections import Written, written
 from flowconf.language.selectors import first_that_fits
 from flowconf.language.training import GroupSection
-from flowconf.report import Label, Place, Reporter, first_line, raised_here
+from flowconf.report import Label, Reporter, first_line, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.first_step import Reach
 from flowconf.train.checks.untrained import is_frozen, trainable
@@ -85,8 +84,7 @@ def _check_optimizers(config: Config, reach: Reach, reporter: Reporter) -> None:
             message = f"`{selector}` has no effect: all that it selects is frozen"
             reporter.warn("FC0410", message, reporter.key(at), at=at, advice=f"remove it, or thaw `{selector}`")
     for text, names in parts.items():
-        part = _Part(config, reach, text, own.get(text) if text is not None else None, names)
-        part.check(reporter)
+        _check_part(config, reach, text, own.get(text) if text is not None else None, names, reporter)
     if reporter.errors:
         return
     for text in shared:
@@ -110,63 +108,55 @@ def _check_left(config: Config, some: bool, reporter: Reporter) -> None:
             return
 
 
-@dataclass
-class _Part:
-    """One of the optimizers, and the parameters of each of its groups."""
+def _check_part(
+    config: Config,
+    reach: Reach,
+    selector: str | None,
+    own: GroupSection | None,
+    groups: list[list[str]],
+    reporter: Reporter,
+) -> None:
+    """Report arguments that one of the optimizers rejects, or else parameters, groups, and settings of the run.
 
-    config: Config
-    reach: Reach
-    selector: str | None
-    own: GroupSection | None
-    groups: list[list[str]]
-
-    def check(self, reporter: Reporter) -> None:
-        """Report arguments that the optimizer rejects, or else parameters, groups, and settings of the run."""
-        section = self.own if self.own is not None else self.config.training.optimizer
-        where: Path = ("optimizer",) if self.selector is None else ("optimizer", "groups", self.selector)
-        make = registry.optimizers.load(str(section.name))
-        if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, reporter):
-            return
-        place = reporter.value((*where, "name"))
-        sizes = {name: self.reach.size_of(name) for group in self.groups for name in group}
-        first = {len(shape): name for name, shape in reversed(sizes.items())}
-        for name in reversed(first.values()):
-            shape = sizes[name]
-            problem = _complaint(partial(make, [{"params": [_probe(shape)]}]), section.args)
-            if problem is not None:
-                message = f"`{section.name}` rejects the parameter `{name}`: {_words(problem)}"
-                reporter.error("FC0123", message, place, at=where, advice=self._narrower())
-                return
-        groups = [{"params": [_probe((2, 2))]} for group in self.groups if group]
-        problem = _complaint(partial(make, groups), section.args) if groups else None
+    `selector` and `own` are those of a group with an optimizer of its own, `groups` the parameters of each group.
+    """
+    section = own if own is not None else config.training.optimizer
+    where: Path = ("optimizer",) if selector is None else ("optimizer", "groups", selector)
+    make = registry.optimizers.load(str(section.name))
+    if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, reporter):
+        return
+    place = reporter.value((*where, "name"))
+    sizes = {name: reach.size_of(name) for group in groups for name in group}
+    first = {len(shape): name for name, shape in reversed(sizes.items())}
+    for name in reversed(first.values()):
+        problem = _complaint(partial(make, [{"params": [_probe(sizes[name])]}]), section.args)
         if problem is not None:
-            message = f"`{section.name}` rejects {len(groups)} groups of parameters: {_words(problem)}"
-            labels = tuple(
-                Label("a group", reporter.key(("optimizer", "groups", text)))
-                for text, group in self.config.training.optimizer.groups.items()
-                if group.name is None
-            )
-            advice = "give each group an optimizer with `name`"
-            reporter.error("FC0123", message, place, at=where, labels=labels, advice=advice)
+            message = f"`{section.name}` rejects the parameter `{name}`: {_words(problem)}"
+            advice = f"write `{(selector or '').partition(':')[0]}:matrix`, or a selector of other parameters"
+            if selector is None:
+                advice = 'write it in a group: `groups: {"**:matrix": {name: ...}}`, and another optimizer for the rest'
+            reporter.error("FC0123", message, place, at=where, advice=advice)
             return
-        if groups and needs_closure(make(groups, **section.args)):
-            self._check_repeating(str(section.name), place, reporter)
-
-    def _narrower(self) -> str:
-        """The advice for an optimizer that rejects some of its parameters."""
-        path = (self.selector or "**").partition(":")[0]
-        if self.selector is None:
-            return 'write it in a group: `groups: {"**:matrix": {name: ...}}`, and another optimizer for the rest'
-        return f"write `{path}:matrix`, or a selector of other parameters"
-
-    def _check_repeating(self, name: str, place: Place, reporter: Reporter) -> None:
-        """Report settings that do not fit an optimizer that computes the loss several times in a step."""
-        trainer = self.config.training.trainer
+    probes = [{"params": [_probe((2, 2))]} for group in groups if group]
+    problem = _complaint(partial(make, probes), section.args) if probes else None
+    if problem is not None:
+        message = f"`{section.name}` rejects {len(probes)} groups of parameters: {_words(problem)}"
+        labels = tuple(
+            Label("a group", reporter.key(("optimizer", "groups", text)))
+            for text, group in config.training.optimizer.groups.items()
+            if group.name is None
+        )
+        advice = "give each group an optimizer with `name`"
+        reporter.error("FC0123", message, place, at=where, labels=labels, advice=advice)
+        return
+    if probes and needs_closure(make(probes, **section.args)):
         for key, wrong in (("precision", "fp16"), ("strategy", "fsdp")):
-            if getattr(trainer, key) == wrong:
-                message = f"`{name}` computes the loss several times in a step, which `{wrong}` does not support"
-                labels = (Label(f"`{key}` is set here", reporter.value(("trainer", key))),)
-                reporter.error("FC0123", message, place, path="optimizer", labels=labels)
+            if getattr(config.training.trainer, key) == wrong:
+                message = (
+                    f"`{section.name}` computes the loss several times in a step, which `{wrong}` does not support"
+                )
+                label = Label(f"`{key}` is set here", reporter.value(("trainer", key)))
+                reporter.error("FC0123", message, place, path="optimizer", labels=(label,))
 
 
 def _probe(shape: tuple[int, ...]) -> nn.Parameter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,12 +58,11 @@ def card_of(run: Path, repo: str) -> str:
 
     Raises `ConfigError` for a run whose graph cannot be drawn.
     """
-    record = known_record(run)
     walk = road.begin(run / CONFIG).to("sizes")
     whole = picture(walk.resolved, facts_of(walk.resolved, walk.inferred, source=False))
     drawn = mermaid(with_references(whole, walk.reporter.origins))
     config = (run / CONFIG).read_text(encoding="utf-8")
-    rows = [f"| {_cell(name)} | {number(value)} |" for name, value in _metrics(record)]
+    rows = [f"| {_cell(name)} | {number(value)} |" for name, value in known_record(run)["metrics"].items()]
     results = ["## Results", "", "| value | best weights |", "|---|---|", *rows, ""] if rows else []
     lines = [
         "---",
@@ -90,15 +88,6 @@ def card_of(run: Path, repo: str) -> str:
         *_fenced("yaml", config),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _metrics(record: dict[str, object]) -> list[tuple[str, float]]:
-    found = record.get("metrics")
-    numbers = []
-    for name, value in found.items() if isinstance(found, dict) else ():
-        with suppress(TypeError, ValueError):
-            numbers.append((str(name), float(value)))
-    return numbers
 
 
 def _cell(text: str) -> str:

@@ -93,40 +93,34 @@ def bce_with_logits(
 
     `pos_weight` is the weight of positive targets: a number, or one for each label along `dim`.
     """
-    _same_shape(logits, target)
+    goal = _matching(target, logits)
     factor = None if pos_weight is None else _along(dim, pos_weight, logits)
-    goal = _floating(target, logits)
     return F.binary_cross_entropy_with_logits(logits, goal, pos_weight=factor, reduction=reduction)
 
 
 def bce(probabilities: Probabilities, target: Tensor, *, reduction: str = "none") -> Tensor:
     """Binary cross entropy of probabilities in [0, 1]; prefer `bce_with_logits`, which is accurate near 0 and 1."""
-    _same_shape(probabilities, target)
-    return F.binary_cross_entropy(probabilities, _floating(target, probabilities), reduction=reduction)
+    return F.binary_cross_entropy(probabilities, _matching(target, probabilities), reduction=reduction)
 
 
 def mse(predicted: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
     """Squared error."""
-    _same_shape(predicted, target)
-    return F.mse_loss(predicted, _floating(target, predicted), reduction=reduction)
+    return F.mse_loss(predicted, _matching(target, predicted), reduction=reduction)
 
 
 def l1(predicted: Tensor, target: Tensor, *, reduction: str = "none") -> Tensor:
     """Absolute error."""
-    _same_shape(predicted, target)
-    return F.l1_loss(predicted, _floating(target, predicted), reduction=reduction)
+    return F.l1_loss(predicted, _matching(target, predicted), reduction=reduction)
 
 
 def smooth_l1(predicted: Tensor, target: Tensor, *, beta: float = 1.0, reduction: str = "none") -> Tensor:
     """Squared error below `beta`, absolute error above, scaled by `1 / beta` so that the slope above is 1."""
-    _same_shape(predicted, target)
-    return F.smooth_l1_loss(predicted, _floating(target, predicted), reduction=reduction, beta=beta)
+    return F.smooth_l1_loss(predicted, _matching(target, predicted), reduction=reduction, beta=beta)
 
 
 def huber(predicted: Tensor, target: Tensor, *, delta: float = 1.0, reduction: str = "none") -> Tensor:
     """Squared error below `delta`, absolute error with slope `delta` above."""
-    _same_shape(predicted, target)
-    return F.huber_loss(predicted, _floating(target, predicted), reduction=reduction, delta=delta)
+    return F.huber_loss(predicted, _matching(target, predicted), reduction=reduction, delta=delta)
 
 
 def kl_div(log_probabilities: LogProbabilities, target: Tensor, *, dim: int = 1, log_target: bool = False) -> Tensor:
@@ -140,14 +134,12 @@ def kl_div(log_probabilities: LogProbabilities, target: Tensor, *, dim: int = 1,
 
 def poisson_nll(predicted: Tensor, target: Tensor, *, log_input: bool = True, reduction: str = "none") -> Tensor:
     """Negative log-likelihood of counts under a Poisson rate; with `log_input`, `predicted` is the logarithm of it."""
-    _same_shape(predicted, target)
-    return F.poisson_nll_loss(predicted, _floating(target, predicted), log_input=log_input, reduction=reduction)
+    return F.poisson_nll_loss(predicted, _matching(target, predicted), log_input=log_input, reduction=reduction)
 
 
 def gaussian_nll(mean: Tensor, variance: Tensor, target: Tensor, *, full: bool = False, eps: float = 1e-6) -> Tensor:
     """Negative log-likelihood of a normal distribution; `full` adds the constant term, `eps` clamps the variance."""
-    _same_shape(mean, target)
-    return F.gaussian_nll_loss(mean, _floating(target, mean), variance, full=full, eps=eps, reduction="none")
+    return F.gaussian_nll_loss(mean, _matching(target, mean), variance, full=full, eps=eps, reduction="none")
 
 
 def cosine(predicted: Tensor, target: Tensor, *, dim: int = -1) -> Tensor:
@@ -227,5 +219,7 @@ def _flat(rows: Tensor) -> Tensor:
     return rows if rows.ndim == 2 else rows.reshape(-1, rows.shape[-1])
 
 
-def _floating(target: Tensor, like: Tensor) -> Tensor:
+def _matching(target: Tensor, like: Tensor) -> Tensor:
+    """A target of the same shape in a floating-point type. Raises `ValueError` for another shape."""
+    _same_shape(like, target)
     return target if target.is_floating_point() else target.to(like.dtype)

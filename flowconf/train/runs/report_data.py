@@ -109,16 +109,16 @@ def names(runs: Sequence[Listed]) -> list[str]:
 
 def _facts(run: Listed) -> list[tuple[str, str]]:
     record = run.record
-    found = [("config", shown_path(str(record["config"]))), ("status", str(record["status"]))]
-    found += [("with", " ".join(map(str, record["overrides"])))] if record.get("overrides") else []
+    found = [("config", shown_path(record["config"])), ("status", record["status"])]
+    found += [("with", " ".join(record["overrides"]))] if record.get("overrides") else []
     found += [
         ("started", str(record.get("started") or "")[:19].replace("T", " ")),
         ("took", time_taken(record) or ""),
         ("seed", str(record.get("seed", ""))),
     ]
     found += _resources(record.get("resources", {}))
-    git = record.get("git")
-    if isinstance(git, Mapping) and git.get("commit"):
+    git = record.get("git") or {}
+    if git.get("commit"):
         found.append(("commit", str(git["commit"])[:12] + (", with changes" if git.get("changed") else "")))
     return [(name, text) for name, text in found if text]
 
@@ -143,8 +143,7 @@ def _digits(number: float) -> str:
 
 def _environment(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The environment of a run as names and texts."""
-    found = record.get("environment")
-    flat = {"host": record.get("host"), **(found if isinstance(found, Mapping) else {})}
+    flat = {"host": record.get("host"), **record.get("environment", {})}
     flat |= flat.pop("packages", None) or {}
     command = flat.pop("command", None)
     flat["command"] = " ".join(map(str, command)) if isinstance(command, list) else command
