@@ -23,8 +23,7 @@ from flowconf.train.checks import road
 from flowconf.train.checks.ranges import check_search, ranges_of
 from flowconf.train.checks.road import Walk
 from flowconf.train.commands.study import ENDED, Study
-from flowconf.train.commands.swept import carry_out, note_failure
-from flowconf.train.commands.workers import SweepTask, Worker, asking
+from flowconf.train.commands.swept import Worker, asking, carry_out, note_failure
 from flowconf.train.runs.sweeps import Asked, SweepRun, read_runs, refuse_changed, varying
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import ENDING
@@ -173,7 +172,7 @@ class Search:
                 more = run is not None
                 walk = None if run is None else self._walk(run, folder)
                 if run is not None and walk is not None:
-                    worker = Worker.start(SweepTask(walk, run, folder, verbose), jobs)
+                    worker = Worker.start(walk, run, folder, verbose, jobs)
                     running[worker.connection] = worker
                 elif run is not None:
                     study.end(run)
@@ -186,6 +185,6 @@ class Search:
                     worker.process.join()
                     study.end(message)
                 else:
-                    connection.send(study.evaluated(worker.task.run.number, message))
+                    connection.send(study.evaluated(worker.run.number, message))
             if (folder / ENDING).exists() and not running:
                 raise KeyboardInterrupt

@@ -1,17 +1,30 @@
-"""One run of a sweep: trained, or resumed in its folder, with its status noted in the folder of the sweep."""
+"""One run of a sweep: trained, or resumed in its folder, with its status noted in the folder of the sweep.
+
+A search with several jobs trains each run in a process, which asks after evaluations whether to go on.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from signal import Signals
 
 from flowconf.graph.weights.sources import record
+from flowconf.language import projects
 from flowconf.report import FlowconfError, printable_lines, raised_at, render_text
 from flowconf.train.checks.road import Walk
 from flowconf.train.commands.train import resume, train_checked
 from flowconf.train.runs.folder import Prunes
-from flowconf.train.runs.sweeps import FAILED, SweepRun
+from flowconf.train.runs.sweeps import FAILED, INTERRUPTED, SweepRun, read_runs
 from flowconf.train.screen import Screen
+from flowconf.train.stopping import interruptible, survive_signals
+from flowconf.train.team.launch import environment, threads
 
 
 def carry_out(
@@ -52,3 +65,76 @@ def _short(problem: Exception) -> str:
     place = raised_at(problem)
     raised = [] if place is None else [f"  --> {place}"]
     return "\n".join([f"{type(problem).__name__}: {problem}", *getattr(problem, "__notes__", ()), *raised])
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that trains one run."""
+
+    run: SweepRun
+    sweep: Path
+    process: SpawnProcess
+    connection: Connection
+
+    @classmethod
+    def start(cls, walk: Walk, run: SweepRun, sweep: Path, verbose: bool, jobs: int) -> Worker:
+        """Start a process, one of `jobs` that share the cores of the machine."""
+        context = multiprocessing.get_context("spawn")
+        here, there = context.Pipe()
+        with environment(threads(jobs)):
+            process = context.Process(target=_work, args=(walk, run, sweep, verbose, projects.imported(), there))
+            process.start()
+        there.close()
+        return cls(run, sweep, process, here)
+
+    def message(self) -> SweepRun | list[float]:
+        """The values of evaluations, whose answer the process waits for; or how its run has ended."""
+        try:
+            message: SweepRun | list[float] = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            return self._died()
+        return message
+
+    def _died(self) -> SweepRun:
+        run, code = self.run, self.process.exitcode or 0
+        how = f"was killed by {Signals(-code).name}" if code < 0 else f"exited with code {code}"
+        words = " ".join(run.overrides)
+        sys.stderr.write(printable_lines(f"\nthe process of the run with `{words}` {how}\n"))
+        begun = next((known for known in read_runs(self.sweep) if known.number == run.number), run)
+        begun.note(self.sweep, begun.folder, FAILED)
+        return begun
+
+
+def asking(run: SweepRun, hopeless: Callable[[list[float]], bool]) -> Prunes:
+    """Whether to end a run early, as `hopeless` says from the values of its further evaluations."""
+    resumed = [True]
+
+    def prunes(found: Mapping[str, float]) -> bool:
+        earlier = run.evaluations() if resumed.pop() else []
+        resumed.append(False)
+        return hopeless([*earlier, found[run.best]])
+
+    return prunes
+
+
+def _work(
+    walk: Walk, run: SweepRun, sweep: Path, verbose: bool, imported: tuple[Path, ...], connection: Connection
+) -> None:
+    """Train a run in a process. A signal to the sweep ends it after its step; one to this process does as well."""
+    survive_signals()
+    projects.import_again(imported)
+
+    def hopeless(values: list[float]) -> bool:
+        with suppress(EOFError, OSError):
+            connection.send(values)
+            return bool(connection.recv())
+        return False  # the sweep was killed, and the run ends after this step
+
+    try:
+        with interruptible():
+            carry_out(walk, run, sweep, verbose, asking(run, hopeless), bar=False)
+    except KeyboardInterrupt:
+        run.status = INTERRUPTED
+    with suppress(OSError):
+        connection.send(run)

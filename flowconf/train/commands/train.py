@@ -45,10 +45,9 @@ from flowconf.train.precision import numbers
 from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
 from flowconf.train.runs import loggers
-from flowconf.train.runs.changes import refuse_changes
 from flowconf.train.runs.folder import Onlooker, Prunes, Run, create_run, reopen_run
 from flowconf.train.runs.loading import FITTED_FILE, walk_run
-from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable
+from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable, refuse_changes
 from flowconf.train.runs.state import check_checkpoint
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import signals_later

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from types import FrameType
 from typing import Any
 
-from flowconf.graph.failed_step import MARK, shown
+from torch import Tensor
+
+from flowconf.graph.failed_step import MARK, NOTE, shown
+from flowconf.graph.gradients import nodes
+from flowconf.graph.tracing import Trail
 from flowconf.report import Diagnostic, FlowconfError, RunError
 from flowconf.train import loop
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.run_data import placed
 from flowconf.train.header import memory
-from flowconf.train.insight.failure_place import place_of_failure
+from flowconf.train.insight.measures import OUTSIDE
+from flowconf.train.insight.visited_steps import replaced, watched
 from flowconf.train.job import Job
 from flowconf.train.objective import routing, terms
 from flowconf.train.out_of_memory import is_out_of_memory
@@ -53,7 +59,7 @@ def add_notes(problem: BaseException, job: Job) -> None:
         doing = next((DOING[frame.f_code] for frame in frames if frame.f_code in DOING), None)
         known = at.f_locals
         if doing in IN_THE_GRAPH and trains and "batch" in known and _says_no_place(problem, job):
-            note = place_of_failure(job, problem, known["batch"], known["some"], known["step"])
+            note = _place_of_failure(job, problem, known["batch"], known["some"], known["step"])
             if note is not None:
                 problem.add_note(note)
         problem.add_note(_where(job, at.f_locals, trains, doing))
@@ -106,3 +112,62 @@ def _what_takes_less(job: Job, trains: bool) -> str:
 
 def _frames(problem: BaseException) -> Iterator[FrameType]:
     return (frame for frame, _ in traceback.walk_tb(problem.__traceback__))
+
+
+# the failed step of the graph
+
+
+class _Done(Exception):
+    """The backward pass did not fail again."""
+
+
+def _place_of_failure(job: Job, problem: BaseException, batch: Any, rows: Tensor, step: int) -> str | None:
+    """The step of the graph that raised `problem`, as a note; None if it is not raised again.
+
+    The training step is run again, uncompiled, with the same batch and without updating the weights: torch runs the
+    backward pass by itself, and compiled graphs have no lines of steps. `batch` has the `rows` that it was raised on.
+    Single process only: other processes would not take part in the rerun.
+    """
+    begun: list[int] = []
+    with ExitStack() as block:
+        block.enter_context(replaced(job.train, "batch", lambda *which: batch))
+        trail = block.enter_context(watched(job, lambda path: nullcontext()))
+        block.enter_context(_noting(job, begun))
+        try:
+            loop.one_step(job, rows, step)
+        except _Done:
+            return None
+        except Exception as again:  # noqa: BLE001 - any type, as the first time
+            return _note_of(again, trail, begun, job) if type(again) is type(problem) else None
+    return None
+
+
+def _note_of(again: Exception, trail: Trail, begun: Sequence[int], job: Job) -> str | None:
+    """The note of the exception raised again, or else the operation whose backward was running."""
+    if hasattr(again, MARK):
+        return next((note for note in getattr(again, "__notes__", ()) if note.startswith(NOTE)), None)
+    path = trail.of_node(begun[-1]) if begun else ""
+    if not path:
+        return None
+    step = None if path.startswith(OUTSIDE) else job.config.model.step_at(path)
+    where = f" ({step.place})" if step is not None else ""
+    return f"in the backward pass of `{path.removeprefix(OUTSIDE)}`{where}"
+
+
+@contextmanager
+def _noting(job: Job, begun: list[int]) -> Iterator[None]:
+    """Within the block, the sequence number of each autograd node is added to `begun` when its backward starts."""
+    taken_back = job.active.routes.backward
+
+    def backward(parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
+        for node in nodes(parts):
+            node.register_prehook(partial(_note, begun, node._sequence_nr()))
+        taken_back(parts, scaled)
+        raise _Done
+
+    with replaced(job.active.routes, "backward", backward):
+        yield
+
+
+def _note(begun: list[int], number: int, gradients: Any) -> None:
+    begun.append(number)

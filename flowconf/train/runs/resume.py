@@ -8,7 +8,9 @@ for they may be secrets.
 from __future__ import annotations
 
 import contextlib
+import functools
 import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from flowconf.graph.weights.sources import BEST, CHECKPOINTS, CONFIG, LAST, besi
 from flowconf.language import projects
 from flowconf.language.config import Config
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, shown_path
+from flowconf.report.origins import Path as Keys
+from flowconf.report.origins import dotted
 from flowconf.train.checks.weights import start_of
 
 
@@ -85,3 +89,52 @@ def _set(data: Any, path: tuple[str | int, ...], value: str) -> None:
     for step in path[:-1]:
         data = data[step]
     data[path[-1]] = value
+
+
+# what of its config can change: state is restored by name where it fits, so only what the run was built on cannot
+
+FIXED = {
+    "seed": "the weights and the data order depend on it",
+    "init_from": "the run already has weights",
+    "data.batch_size": "epochs are counted in batches of this size",
+    "data.drop_last": "it changes the number of batches in an epoch",
+    "trainer.runs": "the run stays in its folder",
+}
+"""Keys that keep the value they had in the first checkpoint, and why."""
+STARTS = ("checkpoint", "init")
+"""Keys of the graph, at any depth, that say how weights start."""
+
+
+def refuse_changes(run: Path, before: Config, after: Config) -> None:
+    """Raise `ConfigError` for what cannot change in a run that has a checkpoint."""
+    refused: dict[Keys, str] = {
+        tuple(key.split(".")): why for key, why in FIXED.items() if _value(before, key) != _value(after, key)
+    }
+    old = dict(_starts(before.composition.document.data["model"], ("model",)))
+    new = dict(_starts(after.composition.document.data["model"], ("model",)))
+    refused |= {keys: "the run already has weights" for keys, start in new.items() if old.get(keys) != start}
+    found = [
+        Diagnostic(
+            "FC0702",
+            f"`{dotted(keys)}` cannot be changed when resuming: {why}",
+            after.origins.value(keys),
+            dotted(keys),
+            advice=way_on(run),
+        )
+        for keys, why in refused.items()
+    ]
+    if found:
+        raise ConfigError(*found)
+
+
+def _value(config: Config, key: str) -> object:
+    return functools.reduce(getattr, key.split("."), config.training)
+
+
+def _starts(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
+    """What a graph says of how weights start, by its path."""
+    for key, value in data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ():
+        if key in STARTS:
+            yield (*path, key), value
+        else:
+            yield from _starts(value, (*path, key))
