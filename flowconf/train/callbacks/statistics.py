@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from flowconf.graph.sharded import held
 from flowconf.language.training import listed
@@ -111,8 +112,9 @@ class Statistics(Watcher):
         """A block in which everything that the modules give is added to `found`."""
 
         def add(name: str, module: nn.Module, given: Any, output: Any) -> None:
-            for tensor in _tensors_in(output):
-                found[name] = found[name] + _sums_of(tensor)
+            for tensor in tree_leaves(output):
+                if isinstance(tensor, Tensor) and (tensor.is_floating_point() or tensor.is_complex()):
+                    found[name] = found[name] + _sums_of(tensor)
 
         with ExitStack() as hooks:
             for module, name in self._members.items():
@@ -163,19 +165,6 @@ def _sums_of(tensor: Tensor) -> Tensor:
 
 def _exact(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of real and complex numbers in the output of a module."""
-    if isinstance(value, Tensor):
-        if value.is_floating_point() or value.is_complex():
-            yield value
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _tensors_in(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from _tensors_in(one)
 
 
 def _rounded(value: float) -> float:

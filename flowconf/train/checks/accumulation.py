@@ -34,7 +34,8 @@ def check_accumulation(
     if parts == 1:
         return
     norms = batch_norms(config, modules)
-    whole = {term.name for term in terms if _is_of_the_batch(term, check)}
+    elements = {term.name: check.elements(term) for term in terms}
+    whole = {name for name, some in elements.items() if some is not None and some.ndim == 0}
     together = [term.name for term in terms if term.name in whole or _compares_rows(term, check, sizes)]
     if not norms and not together:
         return
@@ -68,15 +69,6 @@ def batch_norms(config: Config, modules: Mapping[str, nn.Module]) -> list[str]:
     return [path for path in found if nearest(path, settings) != "all"]
 
 
-def _is_of_the_batch(term: Term, check: TermCheck) -> bool:
-    """Whether a term is one number for all rows, which is not the mean of those of its parts."""
-    try:
-        elements, _ = term.elements(check.values, check.batch)
-    except Exception:  # noqa: BLE001 - it has been reported, or a project's function does something else with fakes
-        return False
-    return elements.ndim == 0
-
-
 def _compares_rows(term: Term, check: TermCheck, sizes: Sizes) -> bool:
     """Whether a term has other values for a row if it gets that row alone, as a contrastive loss does.
 
@@ -91,5 +83,5 @@ def _compares_rows(term: Term, check: TermCheck, sizes: Sizes) -> bool:
         with real(), torch.no_grad():
             whole, again, first = elements(2), elements(2), elements(1)
             return torch.equal(whole, again) and not torch.allclose(whole[: len(first)], first, rtol=1e-3, atol=1e-5)
-    except Exception:  # noqa: BLE001 - as above
+    except Exception:  # noqa: BLE001 - it has been reported, or a project's function needs other numbers
         return False

@@ -5,7 +5,7 @@ A NaN by itself is no mistake: a graph may replace what is missing, and masked e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -90,9 +90,29 @@ def not_finite(term: Term, inputs: Sequence[str], batch: Values) -> Iterator[tup
             yield name, wrong
 
 
-def is_suspicious(terms: Terms, inputs: Sequence[str], batch: Values) -> bool:
-    """Whether a batch has values that are not finite and count in some term."""
-    return any(True for term in terms.values() for _ in not_finite(term, inputs, batch))
+def find_spoiled(
+    config: Config,
+    terms: Terms,
+    inputs: Sequence[str],
+    split: Split,
+    use: str,
+    first: int,
+    batch_of: Callable[[Tensor], Values | None],
+    values_of: Callable[[Values], Values | None],
+) -> list[Diagnostic]:
+    """Values of a split because of which terms are not finite, in suspicious rows of data in memory, or the first rows.
+
+    `batch_of` gives a batch of some rows, and `values_of` those of the graph for it; None if they cannot be made.
+    """
+    rows = torch.arange(min(first, len(split)))
+    if isinstance(split, Resident) and split.augment is None:
+        rows = rows_not_finite(terms, inputs, split)
+    batch = batch_of(rows[:MOST]) if len(rows) else None
+    if batch is None or not any(True for term in terms.values() for _ in not_finite(term, inputs, batch)):
+        return []
+    values = values_of(batch)
+    found = [] if values is None else spoiled(terms, inputs, values, batch)
+    return diagnosed(found, config, split, use, rows, len(rows))
 
 
 def rows_not_finite(terms: Terms, inputs: Sequence[str], split: Resident) -> Tensor:
@@ -106,13 +126,6 @@ def rows_not_finite(terms: Terms, inputs: Sequence[str], split: Resident) -> Ten
         if wrong:
             found.append(torch.stack(wrong).any(0).nonzero().flatten().cpu() + start)
     return torch.cat(found) if found else torch.zeros(0, dtype=torch.int64)
-
-
-def rows_to_try(terms: Terms, inputs: Sequence[str], split: Split, first: int) -> Tensor:
-    """The rows of which a check computes the losses: of data in memory the suspicious ones, of other data the first."""
-    if isinstance(split, Resident) and split.augment is None:
-        return rows_not_finite(terms, inputs, split)
-    return torch.arange(min(first, len(split)))
 
 
 def diagnosed(

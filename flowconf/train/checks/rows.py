@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
 from flowconf.graph.shapes.inference import Inference
 from flowconf.language.config import Config
@@ -10,7 +11,7 @@ from flowconf.language.sections import torch_metrics
 from flowconf.language.sections.phases import wanted_values
 from flowconf.report import Reporter
 from flowconf.report.origins import Path, dotted
-from flowconf.train.checks.finite import MOST, Terms, diagnosed, is_suspicious, rows_to_try, spoiled
+from flowconf.train.checks.finite import Terms, find_spoiled
 from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.real_rows import CPU, RealRows
 from flowconf.train.checks.terms import problems_of
@@ -41,14 +42,8 @@ def check_rows(config: Config, inference: Inference, open_terms: list[str], repo
     wanted = [name for term in terms.values() for name in term.references]
     for use, split in real.splits.named():
         first = 0 if isinstance(split, RowStream) or use != "train" else config.training.data.batch_size
-        rows = rows_to_try(terms, inputs, split, first)
-        batch = real.batch(split, rows[:MOST]) if len(rows) else None
-        if batch is None or not is_suspicious(terms, inputs, batch):
-            continue
-        values = real.values(wanted, batch)
-        if values is not None:
-            found = spoiled(terms, inputs, values, batch)
-            reporter.diagnostics += diagnosed(found, config, split, use, rows, len(rows))
+        batch_of, values_of = partial(real.batch, split), partial(real.values, wanted)
+        reporter.diagnostics += find_spoiled(config, terms, inputs, split, use, first, batch_of, values_of)
     return left
 
 

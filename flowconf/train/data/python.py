@@ -22,7 +22,7 @@ class Batches:
     Those of `train` are the first epoch of a run with the same seed; those of other splits are all rows in order.
     """
 
-    def __init__(self, name: str, feed: Feed, config: Config, splits: Splits | None = None) -> None:
+    def __init__(self, name: str, feed: Feed, config: Config, splits: Splits) -> None:
         self.name, self.feed, self.config, self.splits = name, feed, config, splits
         section = config.training.data
         self.batch_size = section.batch_size
@@ -51,7 +51,7 @@ class Batches:
         return f"Batches({self.name!r}, {self.rows} rows in {len(self)} batches)"
 
     def _sampler(self) -> Sampler:
-        if self.splits is not None and self.name == "train":
+        if self.name == "train":
             return sampler_of(self.config, self.feed, self.splits)
         return Sampler(len(self.feed), self.batch_size, self.config.training.seed, self.feed.home)
 

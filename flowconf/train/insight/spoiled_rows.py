@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.train.checks.finite import MOST, Terms, diagnosed, is_suspicious, rows_to_try, spoiled
+from flowconf.train.checks.finite import Terms, diagnosed, find_spoiled, spoiled
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
 from flowconf.train.objective.gradients import MARK, gradients_for
-from flowconf.train.objective.terms import Average
+from flowconf.train.objective.terms import Average, Values
 
 
 def check_data(job: Job) -> None:
@@ -42,13 +42,14 @@ def in_split(job: Job, feed: Feed) -> list[Diagnostic]:
 
 def _in_feed(job: Job, feed: Feed) -> list[Diagnostic]:
     terms = _losses(job) | _means(job)
-    rows = rows_to_try(terms, job.inputs, feed.split, 2 if feed.use == "train" else 0)
-    batch = feed.rows(rows[:MOST]) if len(rows) else {}
-    if not batch or not is_suspicious(terms, job.inputs, batch):
-        return []
-    with gradients_for(terms.values()), job.evaluating():
-        found = spoiled(terms, job.inputs, job.values(job.evaluation_view, batch), batch)
-    return diagnosed(found, job.config, feed.split, feed.use, rows, len(rows))
+
+    def values_of(batch: Values) -> Values:
+        with job.evaluating():
+            return job.values(job.evaluation_view, batch)
+
+    first = 2 if feed.use == "train" else 0
+    with gradients_for(terms.values()):
+        return find_spoiled(job.config, terms, job.inputs, feed.split, feed.use, first, feed.rows, values_of)
 
 
 def _losses(job: Job) -> Terms:
