@@ -54,22 +54,25 @@ def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:
 
 
 @contextmanager
-def numbers(name: str, device: torch.device, place: Place = NOWHERE) -> Iterator[None]:
-    """Within the block, TF32 is enabled for `tf32` and disabled otherwise; restored afterwards.
+def on_device(device: torch.device, precision: str, place: Place = NOWHERE) -> Iterator[None]:
+    """Within the block, `device` is the current CUDA device, and TF32 is enabled for `tf32` and disabled otherwise.
 
-    Raises `MachineError` for a number format that the device does not support.
+    Streams, sharding and what modules of a project allocate follow the current device. Its peak of memory is counted
+    from here. Raises `MachineError` for a precision that the device does not support.
     """
-    _refuse_unknown(name, device, place)
+    _refuse_unknown(precision, device, place)
     if device.type != "cuda":
         yield
         return
     matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matrices.allow_tf32, convolutions.allow_tf32
-    matrices.allow_tf32 = convolutions.allow_tf32 = name == "tf32"
-    try:
-        yield
-    finally:
-        matrices.allow_tf32, convolutions.allow_tf32 = before
+    with torch.cuda.device(device):
+        torch.cuda.reset_peak_memory_stats(device)
+        matrices.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
+        try:
+            yield
+        finally:
+            matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
 def _refuse_unknown(name: str, device: torch.device, place: Place) -> None:

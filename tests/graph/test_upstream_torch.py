@@ -38,6 +38,8 @@ PRIVATE = {
     "torch._subclasses.fake_tensor",
     "torch._subclasses.fake_tensor.FakeTensor._is_param",
     "torch.autograd.graph.Node._sequence_nr",
+    "torch.distributed.ProcessGroup._get_backend",
+    "torch.distributed.ProcessGroupGloo._set_default_timeout",
     "torch.fx.experimental.symbolic_shapes",
     "torch.nn.Module._buffers",
     "torch.nn.Module._call_impl",
@@ -271,6 +273,18 @@ def test_parameters_can_be_left_out_of_a_parallel_module():
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ["bias"])
     assert module._ddp_params_and_buffers_to_ignore == ["bias"]
     assert "_ddp_params_and_buffers_to_ignore" in inspect.getsource(DistributedDataParallel.__init__)
+
+
+def test_a_backend_has_a_timeout_of_its_own():
+    from datetime import timedelta
+
+    torch.distributed.init_process_group("cpu:gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+    try:
+        gloo = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))
+        gloo._set_default_timeout(timedelta(seconds=7))
+        assert gloo.options._timeout == timedelta(seconds=7)
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_compiled_module_holds_its_original():

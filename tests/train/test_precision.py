@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from flowconf.report import MachineError, Place
 from flowconf.train.commands.train import resume
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import state_bytes
-from flowconf.train.precision import Precision, numbers
+from flowconf.train.precision import Precision, on_device
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, assert_same, killed, weights
@@ -104,7 +106,7 @@ def test_a_device_without_the_format_is_refused_at_the_key(monkeypatch, name, in
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old")
     place = Place("a.yaml", 3, 4)
-    with pytest.raises(MachineError) as raised, numbers(name, torch.device("cuda"), place):
+    with pytest.raises(MachineError) as raised, on_device(torch.device("cuda"), name, place):
         pass
     (reported,) = raised.value.diagnostics
     assert (reported.message, reported.help, reported.place) == (
@@ -112,6 +114,21 @@ def test_a_device_without_the_format_is_refused_at_the_key(monkeypatch, name, in
         f"write `{instead}`",
         place,
     )
+
+
+def test_a_run_is_on_its_own_device(monkeypatch):
+    """Sharding, streams and what modules of a project allocate follow the current device, which would be the first."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: (asked.append(device), nullcontext())[1])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", asked.append)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for precision in ("fp32", "tf32"):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        with on_device(torch.device("cuda", 1), precision):
+            rounds = precision == "tf32"
+            assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == (rounds, rounds)
+    assert asked == [torch.device("cuda", 1)] * 4
+    assert (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32) == before
 
 
 def test_tf32_needs_cuda_and_the_file_is_named(folder):

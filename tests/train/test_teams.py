@@ -18,8 +18,9 @@ from flowconf.language import registry
 from flowconf.report import ConfigError
 from flowconf.train.commands.train import train
 from flowconf.train.data.splits import Splits
+from flowconf.train.team import distributed
 from tests.train.conftest import TINY
-from tests.train.teams import assert_alike, team, together
+from tests.train.teams import assert_alike, environment, team, together
 
 SLOW = pytest.mark.slow
 PLAIN = TINY.replace("    drop: Dropout(0.1)\n", "").replace(
@@ -72,6 +73,13 @@ CASES = {
     "clipped": with_keys(DEEP, clip=0.5, clip_value=0.1),
     "averaged": with_keys(DEEP, ema=0.9),
     "routed": DEEP.replace("weight: 0.5}", "weight: 0.5, updates: [side]}"),
+    "routed, then not": DEEP.replace("weight: 0.5}", "weight: 0.5, updates: [side]}")
+    + """
+phases:
+  side: {until: {step: 6}, loss: {label: 0}}
+  both: {until: {step: 9}}
+  label: {loss: {side: 0}}
+""",
     "phases": DEEP
     + """
 phases:
@@ -94,6 +102,16 @@ QUICK = ("phases", "odd", "selected")
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in CASES])
 def test_case(folder, name):
     compare(folder, CASES[name])
+
+
+def test_two_processes_do_not_share_a_device(folder, monkeypatch):
+    """NCCL refuses that, in words of its own."""
+    monkeypatch.setattr(distributed, "devices_of", lambda config: [torch.device("cuda", 0)])
+    for name, value in environment(1, 2, 0).items():
+        monkeypatch.setenv(name, value)
+    config = load(folder.write(PLAIN), ["trainer.devices=auto"])
+    with pytest.raises(ConfigError, match="requires 1 processes per machine, got 2"):
+        distributed.team_for(config, distributed.Team(torch.device("cpu"), 1, 2))
 
 
 def test_what_no_term_reaches_is_named(folder):

@@ -9,7 +9,7 @@ from flowconf.graph.weights.sources import Which
 from flowconf.report import ConfigError, Diagnostic, suggest, texts
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
-from flowconf.train.precision import numbers
+from flowconf.train.precision import devices_of, on_device
 from flowconf.train.prepare import prepare
 from flowconf.train.runs.loading import open_run
 from flowconf.train.runs.resume import in_its_folder
@@ -27,15 +27,15 @@ def evaluate_run(
     folder, file, walk = open_run(run, which, overrides)
     with in_its_folder(folder):
         config = walk.to("machine").checked
-        job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=False)
-        job.graph.load(file)
-        feeds = {**job.held_out, "train": job.train}
-        for name in splits:
-            if name not in feeds:
-                message = f"the data set `{config.training.data.name}` has no split `{name}`"
-                raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, feeds, "splits")))
-        found: dict[str, float] = {}
-        with numbers(config.training.trainer.precision, job.device):
+        with on_device(devices_of(config)[0], config.training.trainer.precision):
+            job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=False)
+            job.graph.load(file)
+            feeds = {**job.held_out, "train": job.train}
+            for name in splits:
+                if name not in feeds:
+                    message = f"the data set `{config.training.data.name}` has no split `{name}`"
+                    raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, feeds, "splits")))
+            found: dict[str, float] = {}
             for name in splits or _held_out(job):
                 found |= evaluate(job, feeds[name], name)
     return found

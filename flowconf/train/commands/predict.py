@@ -30,6 +30,7 @@ from flowconf.train.data.python import RunData
 from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Split, classes_in, place_of_row
 from flowconf.train.data.streams import as_split, batch_of
+from flowconf.train.precision import on_device
 from flowconf.train.recurrent import RecurrentState
 from flowconf.train.runs.loading import FITTED_FILE, fitted_of, load_run, open_run
 from flowconf.train.runs.resume import in_its_folder
@@ -282,7 +283,7 @@ def with_batches(graph: Graph, batches: Iterable[Batch], values: Sequence[str]) 
     forward = graph.view(values) if values else graph
     unread = dict.fromkeys({*graph.inputs} - inputs_for(graph, values).keys())
     memory = RecurrentState(graph)
-    with torch.inference_mode(), memory.aside():
+    with on_device(device, "fp32"), torch.inference_mode(), memory.aside():
         for batch in batches:
             inputs = check_inputs(graph, batch, values)
             memory.begin(len(next(iter(inputs.values()))))

@@ -16,7 +16,7 @@ from flowconf.report import read_json
 from flowconf.train.checks import road
 from flowconf.train.job import Job
 from flowconf.train.loop import one_step
-from flowconf.train.precision import numbers
+from flowconf.train.precision import devices_of, on_device
 from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
 from flowconf.train.runs.loading import walk_run
@@ -48,7 +48,8 @@ def profile(
     if run is not None and output is None:
         refuse_links(run)
     folder = (output or (run or Path(trainer.runs) / config_file(config).stem) / FOLDER).absolute()
-    with in_its_folder(run) if run is not None else nullcontext():
+    device = on_device(devices_of(config)[0], trainer.precision)
+    with in_its_folder(run) if run is not None else nullcontext(), device:
         job = prepare(config, Path(trainer.runs), walk.inference, weights=False)
         if file is not None:
             job.graph.load(file)
@@ -56,7 +57,7 @@ def profile(
         folder.parent.mkdir(parents=True, exist_ok=True)
         coming = job.train.ahead(job.sampler, 0, section.end, trainer.accumulate)
         taking = profiled(job, folder, lambda text: None, one_step)
-        with numbers(trainer.precision, job.device), coming, taking as take:
+        with coming, taking as take:
             for step, rows in zip(range(section.end), _batches(job), strict=False):
                 if step >= job.phases.due and job.phases.advance(step):
                     job.enter(job.phases.current)

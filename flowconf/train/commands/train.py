@@ -41,7 +41,7 @@ from flowconf.train.insight import failure
 from flowconf.train.job import Job
 from flowconf.train.loop import fit
 from flowconf.train.objective.predictions import Predictions
-from flowconf.train.precision import numbers
+from flowconf.train.precision import on_device
 from flowconf.train.prepare import prepare
 from flowconf.train.prerequisites import config_file
 from flowconf.train.runs import loggers
@@ -351,7 +351,7 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
     threads = torch.get_num_threads()
     try:
         place = config.origins.value(("trainer", "precision"))
-        with numbers(config.training.trainer.precision, team.device, place):
+        with on_device(team.device, config.training.trainer.precision, place):
             yield
     finally:
         torch.set_num_threads(threads)

@@ -13,7 +13,17 @@ from torch import Tensor
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Resident, Split
-from flowconf.train.data.streams import Order, Pass, RowStream, batch_of, closing_stream, read_again, stream
+from flowconf.train.data.streams import (
+    Order,
+    Pass,
+    RowStream,
+    Stream,
+    batch_of,
+    closing_stream,
+    read_again,
+    stream,
+    uploaded,
+)
 from flowconf.train.seeds import seed_for
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle
@@ -172,7 +182,7 @@ class Feed:
                     start += len(some)
             yield epoch, seed_for(self.seed, self.use, "epoch", epoch), spans
 
-    def _stream(self, orders: Iterable[Any], rows: int) -> Iterator[Batch]:
+    def _stream(self, orders: Iterable[Any], rows: int) -> Stream:
         return stream(self.split, orders, rows, self.workers, self.prefetch, self.device)
 
     def _seed(self, number: int, rank: int = 0, part: int = 0) -> int:
@@ -200,7 +210,11 @@ class Feed:
     def _moved(self, batch: Batch) -> Batch:
         if not self.moves:
             return batch
-        return {
-            name: tensor.to(self.device, memory_format=self.layout if tensor.ndim == 4 else torch.preserve_format)
-            for name, tensor in batch.items()
-        }
+        return {name: self._placed(tensor) for name, tensor in batch.items()}
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        """A tensor on the device, in the layout of the run."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = uploaded(tensor, self.device)
+        layout = self.layout if tensor.ndim == 4 else torch.preserve_format
+        return tensor.to(self.device, memory_format=layout)

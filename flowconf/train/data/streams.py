@@ -225,13 +225,10 @@ def read_again(source: RowStream, epoch: int, seed: int, start: int, stop: int) 
     return batch
 
 
-def stream(
-    split: Any, orders: Iterable[Any], rows: int, workers: int, prefetch: int, device: torch.device
-) -> Iterator[Batch]:
+def stream(split: Any, orders: Iterable[Any], rows: int, workers: int, prefetch: int, device: torch.device) -> Stream:
     """The batches of `orders` in order, on `device`; each worker prefetches `prefetch` of them.
 
-    `orders` are `Order`s, or passes for a `RowStream`, with at most `rows` rows in a batch. Workers stop when the
-    iterator ends.
+    `orders` are `Order`s, or passes for a `RowStream`, with at most `rows` rows in a batch. `close` stops the workers.
     """
     is_iterable = isinstance(split, RowStream)
     workers = 1 if is_iterable else workers
@@ -247,19 +244,29 @@ def stream(
         generator=torch.Generator(),  # the loader draws an unused seed; not from the global generator
     )
     uploads = device.type == "cuda"
-    arrivals = _Arrivals(loader, slots, Tensor.pin_memory if uploads else Tensor.clone)
-    return _Uploads(arrivals, device) if uploads else arrivals
+    arrivals = Arrivals(loader, slots, Tensor.pin_memory if uploads else Tensor.clone)
+    return Uploads(arrivals, device) if uploads else arrivals
 
 
 @contextmanager
-def closing_stream(batches: Iterator[Batch]) -> Iterator[Iterator[Batch]]:
-    """A block that stops the workers of `batches` at its end."""
+def closing_stream(batches: Stream) -> Iterator[Stream]:
+    """A block that stops the workers of `batches` at its end.
+
+    Raises `RunError` for a worker that dies. torch raises that in the main thread, wherever it is in the block.
+    """
     try:
         yield batches
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+        raise worker_died(problem) from problem
     finally:
-        close = getattr(batches, "close", None)
-        if close is not None:
-            close()
+        batches.close()
+
+
+def uploaded(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy on a CUDA device. Neither waits for the other: a copy of memory that is not pinned would."""
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _unchanged(sent: Any) -> Any:
@@ -271,7 +278,7 @@ def _in_a_worker(number: int) -> None:
     release_locks()
 
 
-class _Arrivals:
+class Arrivals:
     """Batches from the workers; an error is raised when its batch is requested."""
 
     def __init__(self, loader: DataLoader[Any], slots: Slots, copied: Callable[[Tensor], Tensor]) -> None:
@@ -285,10 +292,7 @@ class _Arrivals:
         return self
 
     def __next__(self) -> Batch:
-        try:
-            sent: Sent = next(self.found)
-        except RuntimeError as problem:
-            raise worker_died(problem) from problem
+        sent: Sent = next(self.found)
         if isinstance(sent, FlowconfError):
             raise sent
         return self.slots.take(sent, self.copied)
@@ -300,14 +304,14 @@ class _Arrivals:
             shutdown()
 
 
-class _Uploads:
+class Uploads:
     """Copies batches to a CUDA device in a thread, on a separate stream, up to two batches ahead."""
 
-    def __init__(self, batches: Iterable[Batch], device: torch.device) -> None:
-        self.device = device
+    def __init__(self, arrivals: Arrivals, device: torch.device) -> None:
+        self.arrivals, self.device = arrivals, device
         self.ready: queue.Queue[Callable[[], Batch]] = queue.Queue(maxsize=2)
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._upload, args=(batches,), daemon=True)
+        self.thread = threading.Thread(target=self._upload, daemon=True)
         self.thread.start()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -317,24 +321,30 @@ class _Uploads:
         return self.ready.get()()
 
     def close(self) -> None:
-        """Stop the thread and the workers."""
+        """Stop the thread, and then the workers that it waits for."""
         self.ended.set()
         self.thread.join(timeout=30)
+        self.arrivals.close()
 
-    def _upload(self, batches: Iterable[Batch]) -> None:
-        side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+    def _upload(self) -> None:
         try:
+            side = _side_stream(self.device)
             with torch.cuda.stream(side):
-                for batch in batches:
-                    pinned = [tensor.pin_memory() for tensor in batch.values()]  # no copies of those that are
-                    moved = [tensor.to(self.device, non_blocking=True) for tensor in pinned]
-                    found = dict(zip(batch, moved, strict=True))
-                    if not self._put(functools.partial(_arrived, found, side.record_event())):
+                for batch in self.arrivals:
+                    moved = {name: uploaded(tensor, self.device) for name, tensor in batch.items()}
+                    if not self._put(functools.partial(self._arrived, moved, side.record_event())):
                         return
+            self._put(functools.partial(_raise, StopIteration()))
         except Exception as problem:  # noqa: BLE001 - raised again when the batch is requested
             self._put(functools.partial(_raise, problem))
-            return
-        self._put(functools.partial(_raise, StopIteration()))
+
+    def _arrived(self, batch: Batch, event: torch.cuda.Event) -> Batch:
+        """A batch that the stream of the caller waits for, and whose memory is used again only after that stream."""
+        current = torch.cuda.current_stream(self.device)
+        current.wait_event(event)
+        for tensor in batch.values():
+            tensor.record_stream(current)
+        return batch
 
     def _put(self, ready: Callable[[], Batch]) -> bool:
         while not self.ended.is_set():
@@ -346,12 +356,14 @@ class _Uploads:
         return False
 
 
-def _arrived(batch: Batch, event: torch.cuda.Event) -> Batch:
-    current = torch.cuda.current_stream()
-    current.wait_event(event)
-    for tensor in batch.values():
-        tensor.record_stream(current)
-    return batch
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream for the uploads of a process: one, because memory that is freed is used again in its stream alone."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+Stream = Arrivals | Uploads
+"""Batches made by workers; `close` stops these."""
 
 
 def _raise(problem: BaseException) -> Batch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from flowconf.train.team.sharded_view import Whole
 
 T = TypeVar("T")
+AFTER_GLOO = timedelta(minutes=2)
+"""How much later NCCL times out: it ends the process, and gloo raises, so that the one that is silent can be named."""
 
 _store: Store | None = None
 _lasting: Store | None = None
@@ -62,6 +64,8 @@ class Team:
         """The process that monitors the team, which stops without it."""
         self.idle = False
         """Whether this process has no rows of the current batch."""
+        self._refusing = ExitStack()
+        """Hooks on the parameters that the current view leaves out."""
 
     @property
     def first(self) -> bool:
@@ -95,6 +99,7 @@ class Team:
         determined in every step. The gradients of several backward `passes` have to be averaged after the last of them
         (`average_gradients`).
         """
+        self._refusing.close()
         if self.stopwatch is not None:
             self.stopwatch.watch(view)
         if self.whole is not None:
@@ -107,7 +112,7 @@ class Team:
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(view, left_out)  # type: ignore[no-untyped-call]
             for parameter in trained:
                 if parameter not in used:
-                    parameter.register_post_accumulate_grad_hook(_never)  # type: ignore[no-untyped-call]
+                    self._refusing.enter_context(parameter.register_post_accumulate_grad_hook(_never))  # type: ignore[no-untyped-call]
         wrapped = DistributedDataParallel(
             view,
             device_ids=[self.device] if self.device.type == "cuda" else None,
@@ -140,7 +145,7 @@ class Team:
         if used is not None:
             given = [parameter for parameter in trained if parameter in used]
         else:
-            here = torch.tensor([float(parameter.grad is not None) for parameter in trained], device=self.device)
+            here = torch.tensor([float(parameter.grad is not None) for parameter in trained])  # no device is asked
             found = self.add_up(here).tolist()
             given = [parameter for parameter, processes in zip(trained, found, strict=True) if processes]
         grads = [torch.zeros_like(each) if each.grad is None else each.grad for each in given]
@@ -194,8 +199,7 @@ class Team:
 
     def wait(self) -> None:
         """Wait until all processes get here."""
-        if self.size > 1:
-            dist.barrier(device_ids=[self.device.index] if self.device.type == "cuda" else None)
+        self.agree(False)
 
     def equalize(self, module: nn.Module) -> None:
         """Synchronize the buffers: running statistics are averaged, others are broadcast from rank 0."""
@@ -281,7 +285,9 @@ def joined(config: Config) -> Iterator[Team]:
     _lasting = store
     _store = PrefixStore(f"flowconf/{restarts()}", store)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=timeout)
+    last = timeout + AFTER_GLOO
+    dist.init_process_group(backend, store=PrefixStore("group", _store), rank=rank, world_size=size, timeout=last)
+    dist.group.WORLD._get_backend(torch.device("cpu"))._set_default_timeout(timeout)  # type: ignore[union-attr]
     watch = Watch(_store, rank, size, seconds)
     try:
         yield Team(torch.device("cpu"), rank, size)
@@ -306,7 +312,7 @@ def team_for(config: Config, member: Team) -> Team:
     local = int(os.environ["LOCAL_RANK"]) if is_member() else 0
     if is_member():
         there = int(os.environ["LOCAL_WORLD_SIZE"])
-        if trainer.devices in ("auto", "cpu") and len(devices) == 1:
+        if trainer.devices in ("auto", "cpu") and devices == [torch.device("cpu")]:
             devices *= there
         if len(devices) < there or (trainer.devices != "auto" and len(devices) != there):
             message = f"`trainer.devices` requires {len(devices)} processes per machine, got {there}"

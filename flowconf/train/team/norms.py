@@ -34,7 +34,7 @@ def _forward(team: Team, norm: _BatchNorm, x: Tensor) -> Tensor:
     axes = [axis for axis in range(x.ndim) if axis != 1]
     spread = (1, -1, *[1] * (x.ndim - 2))
     counts = 0.0 if team.idle else 1.0
-    count = rows.new_tensor([counts * x.numel() / x.shape[1]])
+    count = rows.new_full((1,), counts * x.numel() / x.shape[1])
     added = _summed(torch.cat([rows.sum(axes) * counts, count]), team)
     total = added[-1].detach()
     mean = added[:-1] / total
