@@ -10,7 +10,7 @@ import ast
 import importlib
 import inspect
 import keyword
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -69,6 +69,9 @@ class Table:
         offered: name -> the module that defines it, of offers that were read.
         unread: modules that offer their names, with the patterns of excluded names.
         of_functions: whether its names are functions, and no classes.
+        leading: the number of arguments that the trainer passes, the first ones.
+        filled: arguments that the trainer fills in unless the config sets them.
+        hidden: arguments that only the trainer passes.
     """
 
     kind: str
@@ -77,6 +80,9 @@ class Table:
     offered: dict[str, str] = field(default_factory=dict)
     unread: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     of_functions: bool = False
+    leading: int = 0
+    filled: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def locations(self) -> dict[str, str]:
@@ -132,6 +138,14 @@ class Table:
         if name in self.registered:
             return signatures.of_function(self.registered[name])
         return signatures.read_function(self.locations[name], name)
+
+    def passed(self, name: str) -> set[str]:
+        """The arguments that only the trainer passes."""
+        return {*self.signature(name).positional[: self.leading], *self.hidden}
+
+    def missing(self, name: str, given: Collection[str]) -> list[str]:
+        """The required arguments without a value, if a config gives the arguments `given`."""
+        return self.signature(name).missing(self.leading, {*given, *self.filled, *self.hidden})
 
     def summary(self, name: str) -> str:
         """The first sentence of the docstring, or empty."""
@@ -287,13 +301,13 @@ class AugmentationTable(ModuleTable):
 
 
 modules = ModuleTable("module", "FC0132")
-losses = Table("loss", "FC0401", of_functions=True)
-metrics = Table("metric", "FC0401", of_functions=True)
-optimizers = Table("optimizer", "FC0401")
-schedules = Table("schedule", "FC0401")
-datasets = Table("data set", "FC0501")
-loggers = Table("logger", "FC0401")
-adapters = Table("adapter", "FC0132")
+losses = Table("loss", "FC0401", of_functions=True, hidden=("reduction",))
+metrics = Table("metric", "FC0401", of_functions=True, hidden=("reduction",))
+optimizers = Table("optimizer", "FC0401", leading=1)
+schedules = Table("schedule", "FC0401", leading=1)
+datasets = Table("data set", "FC0501", filled=("seed",), hidden=("fitted",))
+loggers = Table("logger", "FC0401", leading=1)
+adapters = Table("adapter", "FC0132", leading=1)
 callbacks = Table("callback", "FC0401")
 augmentations = AugmentationTable("augmentation", "FC0132")
 
