@@ -103,6 +103,11 @@ class Table:
         return self.offered
 
     @property
+    def one(self) -> str:
+        """The kind with its article: `an optimizer`."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
+
+    @property
     def plural(self) -> str:
         return f"{self.kind}es" if self.kind.endswith("s") else f"{self.kind}s"
 
@@ -212,11 +217,25 @@ class Table:
         raise ConfigError(Diagnostic("FC0126", message, place, advice="choose another name"))
 
 
-class ModuleTable(Table):
+class CallTable(Table):
+    """A table of names that are called in a text, as in `Linear(64, 10)`."""
+
+    def is_of_package(self, name: str) -> bool:
+        """Whether a name begins with a package whose names can be called."""
+        return False
+
+    def class_source(self, name: str) -> ClassSource:
+        """The signatures of a class, or of a function that returns an object."""
+        item = self.registered.get(name)
+        if item is not None:
+            return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)
+        return signatures.read_class(self.locations[name], name)
+
+
+class ModuleTable(CallTable):
     """The table of modules that a step can call: registered names, and dotted ones of packages that a project lists."""
 
-    @staticmethod
-    def is_of_package(name: str) -> bool:
+    def is_of_package(self, name: str) -> bool:
         """Whether a name begins with a package that a project lists."""
         return any(name.startswith(f"{package}.") for package in projects.packages())
 
@@ -276,25 +295,15 @@ class ModuleTable(Table):
     def class_source(self, name: str) -> ClassSource:
         """The signatures of the class of a module, or of a function that returns it."""
         known = self._offered_by_package(name)
-        if known is not None:
-            return known.source
-        item = self.registered.get(name)
-        if item is not None:
-            return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)
-        return signatures.read_class(self.locations[name], name)
+        return known.source if known is not None else super().class_source(name)
 
 
-class AugmentationTable(ModuleTable):
+class AugmentationTable(CallTable):
     """The table of augmentations: those of `torchvision.transforms.v2`, and what a project registers."""
-
-    @staticmethod
-    def is_of_package(name: str) -> bool:
-        """False: augmentations have no names with dots."""
-        return False
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
         """The advice for a name that is not in the table."""
-        advice = Table.advice_for(self, name, also)
+        advice = super().advice_for(name, also)
         if advice is None or (not isinstance(advice, Suggestion) and not signatures.has_source("torchvision")):
             return "those of torchvision require it: run `pip install 'flowconf[vision]'`"
         return advice
