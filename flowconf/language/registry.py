@@ -28,27 +28,10 @@ Sources = str | Sequence[str]
 BUILT_IN = "flowconf.offers"
 """The module that offers the names of flowconf, like the module of a project."""
 
-GRAMMAR_WORDS = frozenset(
-    {
-        "_",
-        "true",
-        "false",
-        "none",
-        "null",
-        "bool",
-        "choice",
-        "float",
-        "glob",
-        "int",
-        "interval",
-        "range",
-        "shuffle",
-        "sort",
-        "str",
-        "tag",
-        "extend_list",
-    }
-)
+GRAMMAR_WORDS = frozenset({
+    "_", "true", "false", "none", "null", "bool", "choice", "float", "glob", "int", "interval", "range", "shuffle",
+    "sort", "str", "tag", "extend_list",
+})  # fmt: skip
 """Functions of the override grammar, which cannot be registered: on the command line the grammar would call them."""
 
 
