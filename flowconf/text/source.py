@@ -144,10 +144,6 @@ def _decoded(name: str) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise _unreadable(name, f"`{path.name}` cannot be read: {why_not(error)}") from error
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise _unreadable(name.replace("\0", ""), "a file name cannot contain a NUL character") from error
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
             message = f"`{path.name}` is {encoding} text"
