@@ -1,7 +1,7 @@
 """The training sections of a config as Pydantic models: everything in a training config except `model`.
 
 Unknown keys are errors, except in `data`, `optimizer` and `schedule`, where they are arguments of the registered name
-and are checked against its signature (`sections.checks`). A null member of `loss`, `metrics` or `optimizer.groups` is
+and are checked against its signature (`keys.arguments`). A null member of `loss`, `metrics` or `optimizer.groups` is
 removed, which is how a pivot removes one. The JSON Schema of the config is generated from these models, and editors
 show the docstrings of the fields.
 """
