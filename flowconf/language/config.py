@@ -6,13 +6,12 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_origin
-
-from pydantic import BaseModel
+from typing import Any
 
 from flowconf.language import projects, schema
 from flowconf.language.advice import hints, vocabulary
 from flowconf.language.advice.sections import SECTIONS, TOP
+from flowconf.language.keys.misplaced import Allowed, allowed_by, members_of
 from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
 from flowconf.language.section import Choice
@@ -32,24 +31,15 @@ class ConfigDocument(TrainingConfig):
     """The graph."""
 
 
-def _choices(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, frozenset[str]]]:
-    """The patterns of the choices in a model, and their keys."""
-    for name, field in model.model_fields.items():
-        for inner, below in _models_in(field.annotation):
-            at = (*path, field.alias or name, *below)
-            if issubclass(inner, Choice):
-                yield ".".join(at), frozenset(schema.keys_of(inner))
-            yield from _choices(inner, at)
-
-
-def _models_in(annotation: object) -> Iterator[tuple[type[BaseModel], tuple[str, ...]]]:
-    """The models that a value may be, and what is above them in lists and mappings."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation, ()
-    else:
-        below = ("*",) if get_origin(annotation) in (list, dict) else ()
-        for argument in getattr(annotation, "__args__", ()):
-            yield from ((model, (*below, *inner)) for model, inner in _models_in(argument))
+def _choices(allowed: Allowed | None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, frozenset[str]]]:
+    """The patterns of the choices in what is allowed, and their keys."""
+    for model in allowed.models if allowed is not None else ():
+        if issubclass(model, Choice):
+            yield ".".join(path), frozenset(schema.keys_of(model))
+        for key, inner in members_of(model).items():
+            yield from _choices(inner, (*path, str(key)))
+    if allowed is not None:
+        yield from _choices(allowed.named or allowed.items, (*path, "*"))
 
 
 RULES = MergeRules(
@@ -75,8 +65,8 @@ RULES = MergeRules(
         | {"optimizer.groups.*"}
     ),
     choices={
-        **dict(_choices(TrainingConfig)),
-        **{f"**.{end}": keys for end, keys in _choices(schema.Follows, ("follows",))},
+        **dict(_choices(allowed_by(TrainingConfig))),
+        **{f"**.{end}": keys for end, keys in _choices(allowed_by(schema.Follows), ("follows",))},
         **dict.fromkeys(("init_from", "**.checkpoint"), frozenset({"path", "config", "hub"})),
     },
 )

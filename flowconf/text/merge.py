@@ -14,7 +14,7 @@ Where only one of some keys may be set (`until: {epoch: 3}`), one that is given 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
@@ -148,12 +148,15 @@ def removals(base: Node, new: Node, rules: MergeRules) -> Iterator[tuple[Path, N
 def is_any(patterns: Iterable[str], path: Path) -> bool:
     """Whether one of the dotted patterns matches `path`; `*` matches any one part, and `**` in front any number."""
     for pattern in patterns:
-        wanted, parts = pattern.removeprefix("**.").split("."), [str(part) for part in path]
-        if wanted != pattern.split("."):
-            parts = parts[-len(wanted) :]
-        if len(wanted) == len(parts) and all(one in ("*", part) for one, part in zip(wanted, parts, strict=True)):
+        parts = pattern.removeprefix("**.").split(".")
+        if matches(parts, path[-len(parts) :] if pattern.startswith("**.") else path):
             return True
     return False
+
+
+def matches(pattern: Sequence[str | int], path: Path) -> bool:
+    """Whether `path` has the parts of a pattern, of which `*` is any."""
+    return len(pattern) == len(path) and all(one in ("*", str(part)) for one, part in zip(pattern, path, strict=True))
 
 
 def _as_mapping(base: Node, new: Node, kind: Kind, rules: MergeRules) -> Node:

@@ -26,7 +26,7 @@ from flowconf.report import (
     suggest,
 )
 from flowconf.report.origins import MAX_DEPTH, Node, Origins, Path, dotted, from_plain
-from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, put
+from flowconf.text.merge import Kind, MergeRules, drop, heads, kind_at, matches, put
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override as Parsed
@@ -251,7 +251,7 @@ def _delete(
 
 def _may_be_set(root: Node, path: Path, rules: MergeRules) -> bool:
     """Whether a key that does not exist may be set without `+`."""
-    if any(_matches(pattern.split("."), path) for pattern in rules.optional):
+    if any(matches(parts, path[: len(parts)]) for parts in (pattern.split(".") for pattern in rules.optional)):
         return True
     known = _known(root, path)
     return path[known] in rules.settable and _takes_modifiers(root, path[:known], rules)
@@ -270,11 +270,6 @@ def _can_hold(root: Node, path: Path, rules: MergeRules) -> bool:
 def _known(root: Node, path: Path) -> int:
     """How many steps of `path` exist."""
     return next(length for length in reversed(range(len(path) + 1)) if root.at(path[:length]) is not None)
-
-
-def _matches(pattern: Sequence[str], path: Path) -> bool:
-    """Whether a pattern matches `path` or something above it; `*` matches any part."""
-    return len(pattern) <= len(path) and all(one in ("*", str(step)) for one, step in zip(pattern, path, strict=False))
 
 
 def _takes_modifiers(root: Node, path: Path, rules: MergeRules) -> bool:
@@ -298,7 +293,7 @@ def _unknown(
     allowed += sorted(
         parts[known]
         for pattern in rules.optional
-        if len(parts := pattern.split(".")) > known and _matches(parts[:known], above)
+        if len(parts := pattern.split(".")) > known and matches(parts[:known], above)
     )
     allowed = list(dict.fromkeys(name for name in allowed if name != "*"))
     failing, key = dotted((*above, wrong)), override.key

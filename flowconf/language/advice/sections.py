@@ -24,6 +24,7 @@ from flowconf.language.training import (
 )
 from flowconf.report import Advice, Reporter, Suggestion, nearest
 from flowconf.report.origins import Path
+from flowconf.text.merge import matches
 
 TABLES = {"optimizer": registry.optimizers, "schedule": registry.schedules}
 """Sections whose `name` is of a table that has more arguments than the section has keys."""
@@ -121,11 +122,7 @@ def taken(key: str, ours: str) -> str:
 
 def example(path: Path) -> str | None:
     """The advice for a missing mapping."""
-    return next((text for shape, text in EXAMPLES.items() if _fits(shape, path)), None)
-
-
-def _fits(shape: Path, path: Path) -> bool:
-    return len(shape) == len(path) and all(one in ("*", part) for one, part in zip(shape, path, strict=True))
+    return next((text for shape, text in EXAMPLES.items() if matches(shape, path)), None)
 
 
 def is_unnamed(section: Path, members: object) -> bool:

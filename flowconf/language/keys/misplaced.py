@@ -169,13 +169,13 @@ def below(allowed: Allowed | None, members: object, key: str | int) -> Allowed |
     """What is allowed as the value of a key, or as an item; None for an unknown key."""
     if allowed is None:
         return None
-    known = (_fields(model) for model in fitting(allowed, members))
+    known = (members_of(model) for model in fitting(allowed, members))
     others = allowed.items if isinstance(key, int) else allowed.named
     return next((fields[key] for fields in known if key in fields), others)
 
 
 def _knows(allowed: Allowed, members: object, key: str) -> bool:
-    return any(key in _fields(model) for model in fitting(allowed, members))
+    return any(key in members_of(model) for model in fitting(allowed, members))
 
 
 def fitting(allowed: Allowed | None, members: object) -> Sequence[type[BaseModel]]:
@@ -186,7 +186,7 @@ def fitting(allowed: Allowed | None, members: object) -> Sequence[type[BaseModel
 
 @lru_cache(maxsize=1_000)
 def _sharing_most(models: Sequence[type[BaseModel]], keys: frozenset[str]) -> Sequence[type[BaseModel]]:
-    known = [len(_fields(model).keys() & keys) for model in models]
+    known = [len(members_of(model).keys() & keys) for model in models]
     return [model for model, count in zip(models, known, strict=True) if count == max(known)]
 
 
@@ -196,7 +196,7 @@ def is_open(model: type[BaseModel]) -> bool:
 
 
 @cache
-def _fields(model: type[BaseModel]) -> Mapping[str | int, Allowed]:
+def members_of(model: type[BaseModel]) -> Mapping[str | int, Allowed]:
     """The keys of a model, and what is allowed as their values."""
     model.model_rebuild()
     return {field.alias or name: allowed_by(field.rebuild_annotation()) for name, field in model.model_fields.items()}
