@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from flowconf.language.points import LengthOfPart, PartOfRun, Point, RunLength
-from flowconf.language.section import Choice, Section
+from flowconf.language.section import INSIDE, RULE, Choice, Section
 from flowconf.language.value_types import Finite
-from flowconf.report import Reporter
-from flowconf.report.origins import Path, dotted
+from flowconf.report.origins import Path
 
 
 class Ramp(Section):
@@ -36,6 +36,21 @@ class Stairs(Section):
     """The values in order: one more than the jumps."""
     at: list[PartOfRun]
     """The jumps in ascending order: fractions of the run's steps, `{step: 1000}` or `{epoch: 3}`."""
+
+    @model_validator(mode="after")
+    def _has_fitting_jumps(self) -> Self:
+        units = list(dict.fromkeys(jump.key if isinstance(jump, Point) else "fraction" for jump in self.at))
+        jumps = [jump.number if isinstance(jump, Point) else jump for jump in self.at]
+        message = ""
+        if len(self.values) != len(jumps) + 1:
+            message = f"`at` must have one entry fewer than `values` ({len(self.values)}), got {len(jumps)}"
+        elif len(units) > 1:
+            message = f"the jumps must have the same unit, got `{units[0]}` and `{units[1]}`"
+        elif any(first >= second for first, second in pairwise(jumps)):
+            message = f"the jumps must be in ascending order, got {jumps}"
+        if message:
+            raise PydanticCustomError(RULE, message, {INSIDE: ("at",)})
+        return self
 
 
 class Changing(Choice):
@@ -89,36 +104,19 @@ def in_words(number: float | Changing) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def check(number: float | Changing, where: Path, reporter: Reporter) -> None:
-    """Report jumps that do not fit the values of a number."""
-    if not isinstance(number, Changing) or number.steps is None:
-        return
-    stairs, at = number.steps, (*where, "steps")
-    units = list(dict.fromkeys(jump.key if isinstance(jump, Point) else "fraction" for jump in stairs.at))
-    jumps = [jump.number if isinstance(jump, Point) else jump for jump in stairs.at]
-    message = ""
-    if len(stairs.values) != len(jumps) + 1:
-        message = f"`at` must have one entry fewer than `values` ({len(stairs.values)}), got {len(jumps)}"
-    elif len(units) > 1:
-        message = f"the jumps must have the same unit, got `{units[0]}` and `{units[1]}`"
-    elif any(first >= second for first, second in pairwise(jumps)):
-        message = f"the jumps must be in ascending order, got {jumps}"
-    if message:
-        reporter.error("FC0123", message, reporter.value((*at, "at")), at=at)
-
-
-def check_fractions(number: float | Changing, where: Path, reporter: Reporter) -> None:
-    """Report values of a number that changes that are not between 0 and 1."""
-    for at, value in _values(number, where) if isinstance(number, Changing) else ():
+def of_fractions(number: Changing) -> Changing:
+    """A validator of numbers that change between 0 and 1."""
+    for at, value in _values(number):
         if not 0 <= value <= 1:
-            reporter.error("FC0123", f"`{dotted(at)}` must be between 0 and 1, got `{value:g}`", at=at)
+            raise PydanticCustomError("fraction", "between 0 and 1", {INSIDE: at})
+    return number
 
 
-def _values(number: Changing, where: Path) -> Iterator[tuple[Path, float]]:
-    """The values that a number takes, and where they are written."""
+def _values(number: Changing) -> Iterator[tuple[Path, float]]:
+    """The values that a number takes, and where they are written in it."""
     for key, ramp in (("linear", number.linear), ("cosine", number.cosine)):
         if ramp is not None:
-            yield (*where, key, "from"), ramp.start
-            yield (*where, key, "to"), ramp.to
+            yield (key, "from"), ramp.start
+            yield (key, "to"), ramp.to
     for position, value in enumerate(number.steps.values if number.steps is not None else ()):
-        yield (*where, "steps", "values", position), value
+        yield ("steps", "values", position), value

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from flowconf.language.section import Choice, by_form
+from flowconf.language.section import INSIDE, Choice, by_form
 from flowconf.language.value_types import Count, Factor, Fraction, InWords, Positive
 
 
@@ -30,13 +30,11 @@ class Point(Choice):
 
 
 PARTS = "a fraction of the run, `{step: ...}` or `{epoch: ...}`"
-INSIDE = "inside"
-"""The key of a mapping that an error about the mapping is about, in the context of Pydantic's error."""
 
 
 def _some_time(point: Point) -> Point:
     if not point.number:
-        raise PydanticCustomError("greater_than", "greater than 0", {"gt": 0.0, INSIDE: point.key})
+        raise PydanticCustomError("greater_than", "greater than 0", {"gt": 0.0, INSIDE: (point.key,)})
     return point
 
 

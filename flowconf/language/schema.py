@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from flowconf.language.changing import Changing
+from flowconf.language.changing import Changing, of_fractions
 from flowconf.language.section import Removable, Section, by_form
 from flowconf.language.training import OpenSection, named_in
 from flowconf.language.value_types import Identifier, InWords, Reference
@@ -59,7 +59,8 @@ How = Annotated[
 
 
 Decay = Annotated[
-    Annotated[float, Field(ge=0, lt=1), Tag("<number>")] | Annotated[Changing, Tag("<mapping>")],
+    Annotated[float, Field(ge=0, lt=1), Tag("<number>")]
+    | Annotated[Changing, AfterValidator(of_fractions), Tag("<mapping>")],
     by_form("<mapping>", "<number>"),
     InWords("a number, or a mapping such as `{cosine: {from: 0.996, to: 1}}`"),
 ]

@@ -16,6 +16,10 @@ FORMS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("<mapping>", "<document>", "<scaled>"), (dict, BaseModel)),
 }
 """The tags of the members of a union -> the values that each of them takes."""
+INSIDE = "inside"
+"""The path within a value that an error about the value is about, in the context of Pydantic's error."""
+RULE = "rule"
+"""The type of Pydantic's errors whose messages are whole sentences."""
 
 
 class Section(BaseModel):

@@ -15,7 +15,8 @@ from flowconf.language import schema, value_types
 from flowconf.language.advice import hints, other_tools, sections
 from flowconf.language.advice.vocabulary import NOT_NEEDED
 from flowconf.language.keys import misplaced
-from flowconf.language.points import INSIDE, PARTS, Point
+from flowconf.language.points import PARTS, Point
+from flowconf.language.section import INSIDE, RULE
 from flowconf.language.value_types import WORDS, InWords, Module
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, joined, nearest, suggest
 from flowconf.report.origins import Path, dotted
@@ -78,8 +79,7 @@ class _Report:
         grouped: dict[Path, list[Problem]] = {}
         for problem in found:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
-            if INSIDE in problem.get("ctx", {}):
-                where = (*where, problem["ctx"][INSIDE])
+            where = (*where, *problem.get("ctx", {}).get(INSIDE, ()))
             grouped.setdefault(where, []).append(dict(problem))
         self._unnamed(grouped)
         self._mounted_configs(grouped)
@@ -171,6 +171,8 @@ class _Report:
                 self._not_one_key(where, first["msg"], first["ctx"]["keys"])
             case "body":
                 self._body(where)
+            case kind if kind == RULE:
+                self._error("FC0123", first["msg"], self._value(where), where)
             case "string_pattern_mismatch" if first["loc"][-1] == "[key]":
                 message = f"invalid name `{where[-1]}`: expected letters, digits and `_`, not starting with a digit"
                 self._error("FC0126", message, self._key(where), where, advice=hints.for_name(str(where[-1])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from flowconf.language import changing, references, schema
+from flowconf.language import references, schema
 from flowconf.language.paths import above, by_path
 from flowconf.language.references import NotFound
 from flowconf.language.resolve.draft import Draft
@@ -23,8 +23,6 @@ def add(model: schema.Settings, at: Path, path: str, draft: Draft, reporter: Rep
         message = "`follows` does not apply to `reuse`, whose parameters are those of an earlier step"
         reporter.error("FC0125", message, key, path=path, advice="write it in that step")
         return
-    for check in (changing.check, changing.check_fractions):
-        check(model.follows.decay, (*at, "follows", "decay"), reporter)
     place = reporter.value((*at, "follows", "path"))
     follow = Follow(path, model.follows.path.strip(), model.follows.decay, place)
     first = draft.follows.setdefault(path, follow)

@@ -1,10 +1,10 @@
-"""Checks of phases, weight schedules and gradient routing that need no data."""
+"""Checks of phases, and of the values of evaluations that they depend on, that need no data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flowconf.language import changing, registry
+from flowconf.language import registry
 from flowconf.language.advice import other_tools
 from flowconf.language.sections import data_sets, directions, phase_order
 from flowconf.language.training import (
@@ -23,9 +23,7 @@ from flowconf.report.origins import Path, dotted
 
 
 def check(training: TrainingConfig, reporter: Reporter) -> None:
-    """Report the errors of `phases`, and of the weights of the loss."""
-    for name, loss in training.loss.items():
-        changing.check(loss.weight, ("loss", name, "weight"), reporter)
+    """Report the errors of `phases`."""
     before: str | None = None
     for name, phase in training.phases.items():
         _check_order(training, name, before, reporter)
@@ -99,10 +97,9 @@ def _check_phase(
             labels = (Label("frozen here", reporter.value(frozen[path])),)
             message = f"`{dotted(where)}` both freezes and thaws `{path}`"
             reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of them")
-    for name, weight in phase.loss.items():
-        at = (*where, "loss", name)
-        changing.check(weight, at, reporter)
+    for name in phase.loss:
         if name not in training.loss:
+            at = (*where, "loss", name)
             message = f"unknown term `{name}` of the loss"
             advice = suggest(name, training.loss, "terms")
             reporter.error("FC0402", message, reporter.key(at), at=at, advice=advice)
