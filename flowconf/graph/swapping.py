@@ -10,7 +10,7 @@ from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree, attach, mounted
 from flowconf.language.paths import join
 from flowconf.language.plan import Applied, GraphPlan, Mount, Shared, Step
-from flowconf.language.settings import Follow, Tie
+from flowconf.language.settings import Link
 from flowconf.report import ConfigError, Diagnostic, listing
 
 ONE_STEP = 'build one: `flowconf.build({"inputs": {"x": ["B", 8]}, "flow": {"one": "Linear(8, 5)"}})`'
@@ -75,7 +75,7 @@ def swap(root: GraphTree, path: str, other: object) -> None:
         raise ConfigError(Diagnostic("FC0206", message, root.plan.place, path, advice=ONE_STEP))
     target = root.module_at(path)
     shared = [name for name, module in root.named_modules(remove_duplicate=False) if module is target]
-    linked: list[Tie | Follow] = [*root.plan.all_ties(), *root.plan.all_follows()]
+    linked: list[Link] = [*root.plan.all_ties(), *root.plan.all_follows()]
     tied = (tie for tie in linked for one in (tie.path, tie.home) if f"{one}.".startswith(f"{path}."))
     used_elsewhere = _reused(root.plan, path) or next((tie.path for tie in tied), None)
     if len(shared) > 1 or used_elsewhere:

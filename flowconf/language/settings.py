@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import join, nearest
@@ -49,15 +49,31 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Tie:
-    """A parameter of the module at `path` that is the parameter `of` of the module at `home`: one tensor."""
+class Link:
+    """The modules at `path` are linked to those at `home`, empty until it is resolved from `text`, which is written."""
 
     path: str
-    parameter: str
-    home: str
-    of: str
+    home: str = ""
+    text: str = field(default="", compare=False, repr=False)
     place: Place = field(default=NOWHERE, compare=False)
     key: Place = field(default=NOWHERE, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The path of what is linked."""
+        return self.path
+
+    def below(self, prefix: str) -> Self:
+        """The same with the paths of a surrounding graph."""
+        return replace(self, path=join(prefix, self.path), home=join(prefix, self.home))
+
+
+@dataclass(frozen=True, slots=True)
+class Tie(Link):
+    """A parameter of the module at `path` that is the parameter `of` of the module at `home`: one tensor."""
+
+    parameter: str = ""
+    of: str = ""
 
     @property
     def name(self) -> str:
@@ -69,26 +85,15 @@ class Tie:
         """The name of the parameter that it is."""
         return f"{self.home}.{self.of}"
 
-    def below(self, prefix: str) -> Tie:
-        """The same with the paths of a surrounding graph."""
-        return replace(self, path=join(prefix, self.path), home=join(prefix, self.home))
-
 
 @dataclass(frozen=True, slots=True)
-class Follow:
+class Follow(Link):
     """The parameters of the module at `path` are moving averages of those of the module at `home`.
 
     After each step of a run they move by the part 1 - `decay` of the difference.
     """
 
-    path: str
-    home: str
-    decay: float | Changing
-    place: Place = field(default=NOWHERE, compare=False)
-
-    def below(self, prefix: str) -> Follow:
-        """The same with the paths of a surrounding graph."""
-        return replace(self, path=join(prefix, self.path), home=join(prefix, self.home))
+    decay: float | Changing = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from flowconf.language import references
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import Input, Step, Value, names_of
 from flowconf.language.references import Found, NamesNothing, NotFound
-from flowconf.language.settings import Adapter, Follow, Setting, Tie
+from flowconf.language.settings import Adapter, Link, Setting
 from flowconf.report import Place, suggest
 from flowconf.report.origins import Document, Path
 
@@ -46,10 +46,8 @@ class Draft:
     settings: list[Setting] = field(default_factory=list)
     set_first: dict[tuple[str, str], Setting] = field(default_factory=dict)
     """The first setting of each path and key."""
-    ties: dict[str, Tie] = field(default_factory=dict)
-    """Tied parameters by name; `of` is the path as written, and `home` is empty, until all members are known."""
-    follows: dict[str, Follow] = field(default_factory=dict)
-    """Members that follow others, by path; `home` is the path as written until all members are known."""
+    links: dict[tuple[str, str], Link] = field(default_factory=dict)
+    """Tied parameters and members that follow others, by key and name; `home` is empty until all members are known."""
     adapters: list[Adapter] = field(default_factory=list)
     captures: dict[str, Value] = field(default_factory=dict)
     shares: dict[str, str] = field(default_factory=dict)
@@ -71,15 +69,12 @@ class Draft:
         Settings and the like are not shared with this draft, everything else is.
         """
         own = Params({index: Literal(number, index)})
-        return replace(
-            self, scope=scope_of(own, self), settings=[], set_first={}, ties={}, follows={}, adapters=[]
-        ), own
+        return replace(self, scope=scope_of(own, self), settings=[], set_first={}, links={}, adapters=[]), own
 
     def add_settings(self, copy: Draft) -> None:
         """Add the settings and the like of a copy of a repeated step."""
         self.settings += copy.settings
-        self.ties |= copy.ties
-        self.follows |= copy.follows
+        self.links |= copy.links
         self.adapters += copy.adapters
 
     def step(self, name: str) -> Step | None:
@@ -153,13 +148,12 @@ class Draft:
         return replace(found, path=known, home=known, captures=captures)
 
     def hand_on(self, path: str) -> None:
-        """Give ties and follows of members of the graph around to it; `path` is the path of this graph there."""
+        """Give links to members of the graph around to it; `path` is the path of this graph there."""
         if self.around is not None:
-            ties = [replace(tie, path=f"{path}.{tie.path}") for tie in self.ties.values() if not tie.home]
-            self.around.ties |= {tie.name: tie for tie in ties}
-            follows = [follow for follow in self.follows.values() if follow.home.split(".")[0] not in self.members]
-            moved = [replace(follow, path=f"{path}.{follow.path}") for follow in follows]
-            self.around.follows |= {follow.path: follow for follow in moved}
+            moved = {
+                key: replace(link, path=f"{path}.{link.path}") for key, link in self.links.items() if not link.home
+            }
+            self.around.links |= {(key, link.name): link for (key, _), link in moved.items()}
 
     def is_broken(self, name: str) -> bool:
         """Whether `name` is a step, in this or the outer graphs, with an error in it or below it."""

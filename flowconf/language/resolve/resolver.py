@@ -38,7 +38,7 @@ from flowconf.language.plan import (
 )
 from flowconf.language.references import NotFound
 from flowconf.language.registry import modules
-from flowconf.language.resolve import adapters, follows, loops, parameters, reserved_names, step_inputs, ties, unused
+from flowconf.language.resolve import adapters, links, loops, parameters, reserved_names, step_inputs, unused
 from flowconf.language.resolve.draft import Draft, Params, scope_of
 from flowconf.language.resolve.inputs import read_inputs
 from flowconf.language.resolve.module_settings import read_setting
@@ -46,6 +46,7 @@ from flowconf.language.resolve.reading import Reading, Unresolved
 from flowconf.language.resolve.step_inputs import Given, taken
 from flowconf.language.resolve.step_order import ordered
 from flowconf.language.resolve.unique_names import all_names, check_name, claim_names, labels
+from flowconf.language.settings import Follow, Tie
 from flowconf.report import Label, Reporter, Suggestion, nearest
 from flowconf.report.origins import Document, Path, dotted
 
@@ -112,8 +113,7 @@ class _Resolver(Reading):
         self._steps(model, draft)
         outputs = self._outputs(model, draft)
         self._meet_awaited(draft)
-        ties.resolve(draft, self.reporter)
-        follows.resolve(draft, self.reporter)
+        links.resolve(draft, self.reporter)
         adapters.resolve(draft, self.reporter)
         self._note_unused(own, draft, outputs)
         plan = GraphPlan(
@@ -124,9 +124,9 @@ class _Resolver(Reading):
             outputs=outputs,
             output_places=tuple((name, self.reporter.key((*path, "outputs", name))) for name in model.outputs or {}),
             settings=tuple(draft.settings),
-            ties=tuple(tie for tie in draft.ties.values() if tie.home),
+            ties=tuple(link for link in draft.links.values() if isinstance(link, Tie) and link.home),
+            follows=tuple(link for link in draft.links.values() if isinstance(link, Follow) and link.home),
             adapters=tuple(draft.adapters),
-            follows=tuple(follow for follow in draft.follows.values() if follow.home.split(".")[0] in draft.members),
             shares=tuple(draft.shares),
             source_name=mount.name if mount else None,
             inline=around is not None,
@@ -251,8 +251,7 @@ class _Resolver(Reading):
         """Add the settings of the modules at `path`; a step and its body cannot have the same setting."""
         if SETTINGS.isdisjoint(model.model_fields_set):
             return
-        ties.add(model, at, path, draft, self.reporter)
-        follows.add(model, at, path, draft, self.reporter)
+        links.add(model, at, path, draft, self.reporter)
         adapters.add(model, at, path, draft, self._parser(draft, at))
         found = read_setting(model, at, path, self.reporter, draft.scope)
         if found is None:
