@@ -131,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with safe_streams():
         try:
             code = _run(arguments)
-            sys.stdout.flush()
+            if not sys.stdout.closed:  # by code of a project
+                sys.stdout.flush()
         except OSError as problem:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if not isinstance(problem, BrokenPipeError):
@@ -152,6 +153,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         _check_folder()
         app(arguments, prog_name="flowconf")
     except SystemExit as stop:
+        if raised_at(stop) is not None:  # not by the command line, but by code of a project
+            return _report(stop, "", FAILED, _short(stop))
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
         _reports(KeyboardInterrupt(), INTERRUPTED)
@@ -163,7 +166,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _report(error, render_text(error.diagnostics, wants_colour()), error.exit_code, notes)
     except OSError as error:
         return _report(error, render_text([of_system(error)], wants_colour()), WRONG_ENVIRONMENT)
-    except Exception as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
+    except BaseException as error:  # noqa: BLE001 - user modules may raise anything, and this is the outermost handler
         return _report(error, "", FAILED, _short(error))
     return 0
 
@@ -177,7 +180,7 @@ def _check_folder() -> None:
         raise MachineError(Diagnostic("FC0601", "the current folder was deleted", advice=advice)) from None
 
 
-def _report(error: Exception, drawn: str, code: int, text: str = "") -> int:
+def _report(error: BaseException, drawn: str, code: int, text: str = "") -> int:
     """Print an error: `drawn` may contain flowconf's own colours, `text` is escaped."""
     if os.environ.get(TRACE, "0") not in ("", "0"):
         traceback.print_exception(error)
@@ -196,8 +199,12 @@ def _reports(error: BaseException, code: int) -> bool:
     return tells(error, code)
 
 
-def _short(error: Exception) -> str:
-    first = f"{type(error).__name__}: {error}"
+def _short(error: BaseException) -> str:
+    try:
+        words = str(error)
+    except Exception:  # noqa: BLE001 - of a user module's own class
+        words = "an exception without a message"
+    first = f"{type(error).__name__}: {words}"
     lines = [f"flowconf: {first}", *getattr(error, "__notes__", ())]
     place = raised_at(error)
     if place is not None:

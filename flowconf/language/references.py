@@ -46,6 +46,10 @@ class NamesNothing(NotFound):
         return self if self.graph else NamesNothing(self.name, self.advice, graph)
 
 
+class NoReference(NotFound):
+    """A text that is not a reference."""
+
+
 class WithinModule(NotFound):
     """A name of something within a module, such as a parameter, where values are looked up."""
 
@@ -63,10 +67,10 @@ class Members(Protocol):
 
 
 def split(text: str) -> tuple[list[str], int | None]:
-    """The names of a reference, and its index. Raises `NotFound` if it cannot be parsed."""
+    """The names of a reference, and its index. Raises `NoReference` if it cannot be parsed."""
     match = FORM.match(text.strip())
     if match is None:
-        raise NotFound(f"`{text}` is not a reference", "a reference is a name, or names separated by dots")
+        raise NoReference(f"`{text}` is not a reference", "a reference is a name, or names separated by dots")
     return match[1].split("."), None if match[2] is None else int(match[2])
 
 

@@ -131,7 +131,7 @@ def meant(value: object, types: Sequence[type]) -> str | None:
     if bool in types and value.lower() in TRUTHS:
         return TRUTHS[value.lower()]
     bare = value.replace("_", "").replace(",", "")
-    if {int, float} & {*types} and re.fullmatch(r"[-+]?\d+", bare):
+    if {int, float} & {*types} and re.fullmatch(r"[-+]?\d{1,300}", bare):
         return str(int(bare))
     return bare if float in types and re.fullmatch(r"[-+]?\d*\.?\d+([eE][-+]?\d+)?", bare) else None
 

@@ -32,7 +32,11 @@ class SafeStream:
         """The stream itself, for a program that draws."""
 
     def write(self, text: str) -> int:
-        self.drawn.write(printable_lines(text))
+        try:
+            self.drawn.write(printable_lines(text))
+        except OSError as problem:
+            problem.filename = problem.filename or self.drawn.name
+            raise
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:

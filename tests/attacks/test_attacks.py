@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 
@@ -111,6 +112,12 @@ NUMBERS = [
         {"a.yaml": f"{INPUT}params: {{n: 2}}\nflow:\n  a: {{also: 'Linear(4, 4)', repeat: n}}\n"},
         ("check", "a.yaml", "params.n=1000000000"),
     ),
+    Attack(
+        "a number of many digits and underscores",
+        "FC0123",
+        {"a.yaml": "model: {inputs: {x: [B, 4]}, flow: {a: ReLU}}\n"},
+        ("check", "a.yaml", "seed=" + "1_" * 15000),
+    ),
 ]
 
 DEPTH = [
@@ -126,6 +133,7 @@ DEPTH = [
     flow("many branches", None, "a:\n  merge: add\n  split:\n" + "\n".join(f"    b{i}: ReLU" for i in range(1000))),
     flow("a long name", "FC0002", f"{'a' * 20000}: ReLU"),
     flow("a long reference", "FC0141", f"a: {{through: ReLU, from: {'a.' * 20000}a}}"),
+    flow("a reference to a later step with a dot at its end", "FC0141", "a: {through: ReLU, from: a.}"),
     flow("a long path of reuse", "FC0141", f"a: {{reuse: {'a.' * 20000}a}}"),
     Attack(
         "a deep key on the command line",
@@ -267,6 +275,24 @@ PATHS = [
 ]
 
 
+def far_too_large(path: Path) -> None:
+    """An archive whose array has 16 TB by its header, and no data."""
+    head = numpy.lib.format.header_data_from_array_1_0(numpy.zeros((4, 4), "f4")) | {"shape": (10**12, 4)}
+    with zipfile.ZipFile(path, "w") as archive, archive.open("x.npy", "w") as stream:
+        numpy.lib.format.write_array_header_1_0(stream, head)
+
+
+ARRAYS = "model: {inputs: {x: [B, 4]}, flow: {y: 'Linear(4, 4)'}}\nloss: {l: {fn: mse, input: y, target: x}}\n"
+DATA = [
+    Attack(
+        "an archive that is larger than the memory",
+        "FC0601",
+        {"a.yaml": f"{ARRAYS}data: {{name: arrays, train: a.npz}}\ntrainer: {{steps: 1}}\n", "a.npz": far_too_large},
+        ("train", "a.yaml"),
+    ),
+]
+
+
 def header(text: str | bytes, data: bytes = b"", length: int | None = None) -> bytes:
     raw = text.encode() if isinstance(text, str) else text
     return struct.pack("<Q", len(raw) if length is None else length) + raw + data
@@ -319,6 +345,11 @@ WEIGHTS: list[tuple[str, str, bytes | Callable[[Path], object]]] = [
         "b.safetensors",
         header(tensors(weight=entry("[9223372036854775807,9223372036854775807]", 64)), b"\0" * 64),
     ),
+    (
+        "many tensors",
+        "b.safetensors",
+        header(tensors(**{f"a{i}": entry("[1]", 4 * i + 4, 4 * i) for i in range(20_000)}), b"\0" * 80_000),
+    ),
     ("a negative shape", "b.safetensors", header(tensors(weight=entry("[-4,-4]", 64)), b"\0" * 64)),
     ("an unknown dtype", "b.safetensors", header(tensors(weight=entry("[4,4]", 64, dtype="X9")), b"\0" * 64)),
     ("offsets the wrong way round", "b.safetensors", header(tensors(weight=entry("[4,4]", 0, 64)), b"\0" * 64)),
@@ -346,7 +377,7 @@ LOADED = [
     )
     for name, file, content in WEIGHTS
 ]
-ATTACKS = [*NUMBERS, *DEPTH, *TEXT, *PATHS, *LOADED]
+ATTACKS = [*NUMBERS, *DEPTH, *TEXT, *PATHS, *DATA, *LOADED]
 
 
 @pytest.fixture(scope="session")

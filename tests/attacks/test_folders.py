@@ -139,11 +139,19 @@ def test_links_that_take_the_place_of_files_are_replaced(folder, run):
 
 
 def test_only_its_own_leftovers_are_removed(folder, run):
-    for name in (".notes.tmp", ".last.safetensors.123.tmp"):
-        (run / "checkpoints" / name).write_text("")
+    for name in ("checkpoints/.notes.tmp", "checkpoints/.last.safetensors.123.tmp", ".run.json.123.tmp"):
+        (run / name).write_text("")
     assert main(["train", "--resume", str(run), "trainer.epochs=3"]) == 0
     assert (run / "checkpoints/.notes.tmp").exists()
     assert not (run / "checkpoints/.last.safetensors.123.tmp").exists()
+    assert not (run / ".run.json.123.tmp").exists()
+
+
+def test_predictions_are_written_where_a_link_leads_to(folder, run):
+    Path("link.npz").symlink_to("outside.npz")
+    assert main(["predict", str(run), "--split", "val", "-o", "link.npz"]) == 0
+    assert Path("link.npz").is_symlink()
+    assert Path("outside.npz").stat().st_size
 
 
 def digests(place):

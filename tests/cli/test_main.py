@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,31 @@ def test_any_other_exception_is_short(failing, capsys):
         "   |  raise error\n"
         "(FLOWCONF_FULL_TRACE=1 shows the full traceback)\n"
     )
+
+
+class Odd(BaseException):
+    """Neither an `Exception`, nor with a message."""
+
+    def __str__(self):
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [(SystemExit(0), "SystemExit: 0"), (Odd(), "Odd: an exception without a message")]
+)
+def test_code_of_a_project_does_not_end_a_command_silently(error, words, failing, capsys):
+    failing(error)
+    assert main(["check", "a.yaml"]) == 1
+    assert capsys.readouterr().err.startswith(f"flowconf: {words}\n  --> ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has the device")
+def test_an_output_that_is_full_is_named(graph):
+    with Path("/dev/full").open("w") as full:
+        call = [sys.executable, "-m", "flowconf", "show", graph]
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "error[FC0601]: `<stdout>`: no space left on device\n --> <stdout>\n"
 
 
 def test_the_environment_is_3(failing, capsys):

@@ -12,7 +12,7 @@ from flowconf.cli.main import main
 from flowconf.graph.graph import Graph
 from flowconf.graph.weights.sources import LAST
 from flowconf.language import registry
-from flowconf.report import ConfigError, Diagnostic, RunError, StepError
+from flowconf.report import ConfigError, Diagnostic, MachineError, RunError, StepError
 from flowconf.train.commands.train import resume
 from flowconf.train.data import builtin
 from flowconf.train.data.splits import Resident
@@ -239,16 +239,17 @@ def full(*given, **named):
 @pytest.mark.parametrize(
     ("owner", "name", "reported"),
     [
-        (Graph, "to", "for the weights, 848 B, on `cpu`: train on several devices with `trainer.strategy=fsdp`"),
-        (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`: use fewer rows"),
-        (builtin, "_split", "for the data set `synthetic`, on `cpu`: use fewer rows"),
+        (Graph, "to", "for the weights, 848 B, on `cpu`"),
+        (Resident, "to", "for the split `train` of the data, 10.2 kB, on `cpu`"),
+        (builtin, "_split", "for the data set `synthetic`, on `cpu`"),
     ],
 )
 def test_memory_that_is_missing_before_the_first_step(folder, monkeypatch, owner, name, reported):
     monkeypatch.setattr(owner, name, full)
-    with pytest.raises(torch.OutOfMemoryError) as raised:
+    with pytest.raises(MachineError) as raised:
         folder.train()
-    assert raised.value.__notes__ == [f"out of memory {reported}"]
+    (found,) = raised.value.diagnostics
+    assert (found.code, found.message) == ("FC0601", f"out of memory {reported}")
 
 
 def test_other_exceptions_get_no_advice_on_memory(folder):

@@ -14,6 +14,8 @@ from torch import nn
 import flowconf
 from flowconf.api import load
 from flowconf.cli.main import main
+from flowconf.language import registry
+from flowconf.report import ConfigError, RunError
 from flowconf.train.header import header, optimizer_lines
 from flowconf.train.optim import optimizers, schedules
 from flowconf.train.optim.groups import layer_decay
@@ -336,24 +338,41 @@ class Halving(torch.optim.Optimizer):
 
 
 @pytest.fixture
-def halving():
-    from flowconf.language import registry
+def register(monkeypatch):
+    """Registers an optimizer for one test."""
+    monkeypatch.setattr(registry.optimizers, "registered", dict(registry.optimizers.registered))
+    return flowconf.register_optimizer
 
+
+def test_an_optimizer_of_a_project_may_need_a_closure(folder, register):
+    @register
     def halving(params, *, lr: float = 0.1):
         return Halving(params, lr)
 
-    flowconf.register_optimizer(halving)
-    yield
-    del registry.optimizers.registered["halving"]
-
-
-@pytest.mark.usefixtures("halving")
-def test_an_optimizer_of_a_project_may_need_a_closure(folder):
     text = TINY.replace("{name: adamw, lr: 0.01}", "{name: halving, lr: 0.5}").replace("epochs: 2", "epochs: 2, "
                         "checkpoint_every: 1")  # fmt: skip
     whole = folder.train(text=text)
     killed(lambda: folder.train(text=text, name="again.yaml"), 11)
     assert_same(go_on(folder, folder.runs("again")[0]), whole)
+
+
+def test_what_is_no_optimizer_is_refused(folder, register):
+    @register
+    def halving(params, *, lr: float = 0.1):
+        return None
+
+    with pytest.raises(ConfigError, match="`halving` must return an optimizer of torch, got `NoneType`"):
+        folder.train(text=TINY.replace("adamw", "halving"))
+
+
+def test_state_that_cannot_be_saved_is_named(folder, register):
+    @register
+    class Keeping(torch.optim.SGD):
+        def step(self, closure=None):
+            self.state[self.param_groups[0]["params"][0]]["seen"] = object()
+
+    with pytest.raises(RunError, match="the state of `Keeping` cannot be saved: `seen` is `object`"):
+        folder.train(text=TINY.replace("adamw", "Keeping"))
 
 
 def test_a_run_with_sparse_gradients(folder):

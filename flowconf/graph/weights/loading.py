@@ -283,8 +283,8 @@ def _account(
         else:
             pairs.append((name, mapping[name]))
             report.loaded.append(name)
-    used = {mapping[name] for name in target if name in mapping}
-    report.unused = [name for name in names if name not in used and name in set(mapping.values())]
+    used, mapped = {mapping[name] for name in target if name in mapping}, set(mapping.values())
+    report.unused = [name for name in names if name not in used and name in mapped]
     return pairs
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn, cast
 from flowconf.language import references, schema
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import Applied, Chain, Shared, Step, Value
-from flowconf.language.references import NotFound
+from flowconf.language.references import NoReference, NotFound
 from flowconf.language.resolve import parameters
 from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
@@ -51,6 +51,8 @@ class Reading:
         place = self.reporter.value(at)
         try:
             return replace(draft.find(text), place=place)
+        except NoReference as problem:
+            self._nowhere(problem, text, place, dotted(at), draft)
         except NotFound as problem:
             head = text.split(".")[0].split("[")[0]
             if draft.is_broken(head):

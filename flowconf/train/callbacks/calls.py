@@ -23,7 +23,7 @@ from flowconf.train.callbacks.watcher import Saved, Watcher
 from flowconf.train.checks.callbacks import problems_of
 from flowconf.train.job import Job
 from flowconf.train.objective.terms import Operand, sources
-from flowconf.train.optim.state import packed, unpacked
+from flowconf.train.optim.state import SAVEABLE, packed, unpacked
 from flowconf.train.runs.folder import Run
 from flowconf.train.seeds import all_undisturbed
 from flowconf.train.team.shares import Idle
@@ -103,9 +103,8 @@ class Callbacks(Watcher):
                     found[one.name] = packed(state, "state_dict()", own)
                 except TypeError as problem:
                     message = f"the state of the callback `{one.name}` cannot be saved: {problem}"
-                    advice = "give tensors, numbers, strings, and lists and mappings of them"
                     path = f"callbacks.{one.name}"
-                    raise RunError(Diagnostic("FC0702", message, one.place, path, advice=advice)) from None
+                    raise RunError(Diagnostic("FC0702", message, one.place, path, advice=SAVEABLE)) from None
                 tensors |= {f"{OWN}{one.name}/{key}": tensor for key, tensor in own.items()}
         return found, tensors
 

@@ -21,7 +21,7 @@ from flowconf.report import Label, Reporter, first_line, raised_here
 from flowconf.report.origins import Path, dotted
 from flowconf.train.checks.first_step import Reach
 from flowconf.train.checks.untrained import is_frozen, trainable
-from flowconf.train.optim.groups import needs_closure
+from flowconf.train.optim.groups import made_optimizer, needs_closure
 from flowconf.train.optim.rates import made
 
 
@@ -122,7 +122,7 @@ def _check_part(
     """
     section = own if own is not None else config.training.optimizer
     where: Path = ("optimizer",) if selector is None else ("optimizer", "groups", selector)
-    make = registry.optimizers.load(str(section.name))
+    make = partial(made_optimizer, str(section.name))
     if not _takes(partial(make, [{"params": [_probe((2, 2))]}]), section.args, where, reporter):
         return
     place = reporter.value((*where, "name"))

@@ -48,7 +48,9 @@ class PredictionFile:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.folder = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+        self.target = Path(os.path.realpath(file))
+        """The file itself, where `file` is a link."""
+        self.folder = self.target.with_name(f".{file.name}.{os.getpid()}.tmp")
         self.format: PredictionFormat | None = None
         self.rows = 0
         self.first: Columns = {}
@@ -66,7 +68,7 @@ class PredictionFile:
         if self.format is not None:
             self.format.close()
             self.format.finish()
-            (self.folder / self.file.name).replace(self.file)
+            (self.folder / self.file.name).replace(self.target)
 
     @property
     def summary(self) -> list[str]:

@@ -172,9 +172,15 @@ def optimizers_of(section: OptimizerSection, groups: Sequence[Group]) -> list[op
 def optimizer_of(section: OptimizerSection, own: GroupSection, groups: list[dict[str, Any]]) -> optim.Optimizer:
     """The optimizer of a group for groups of torch: its own, or else that of the config."""
     if own.name is None:
-        found: optim.Optimizer = registry.optimizers.load(section.name)(groups, **section.args)
-    else:
-        found = registry.optimizers.load(own.name)(groups, **own.args)
+        return made_optimizer(section.name, groups, **section.args)
+    return made_optimizer(own.name, groups, **own.args)
+
+
+def made_optimizer(name: str, groups: list[dict[str, Any]], /, **args: Any) -> optim.Optimizer:
+    """The optimizer of a registered name. Raises what it raises, and `TypeError` if it gives something else."""
+    found = registry.optimizers.load(name)(groups, **args)
+    if not isinstance(found, optim.Optimizer):
+        raise TypeError(f"`{name}` must return an optimizer of torch, got `{type(found).__name__}`")
     return found
 
 

@@ -19,6 +19,7 @@ Kind = tuple[int, ...] | type
 FEW = 4
 SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 """The sizes of a parameter that an optimizer is tried with, all different."""
+SAVEABLE = "give tensors, numbers, strings, and lists and mappings of them"
 TENSOR = "@"
 """The key of a tensor's name where plain data has a tensor."""
 

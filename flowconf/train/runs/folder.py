@@ -97,8 +97,8 @@ class Run:
         """
         with self._writing():
             assert self._lines is not None
-            for name in (LAST, BEST, "step_*.safetensors"):
-                for leftover in self.checkpoints.glob(temporary_name(name, "*")):
+            for folder, name in self._written_whole():
+                for leftover in folder.glob(temporary_name(name, "*")):
                     leftover.unlink()
             self.checkpoints.mkdir(exist_ok=True)
             kept = whole_lines(self.folder / lock.LINES, size)
@@ -111,6 +111,11 @@ class Run:
                 self._events.restart(step)
         lost = f"`{lock.LINES}` had {size:,} bytes when the checkpoint was saved, and {kept:,} of them are left"
         return [lost] if kept < size else []
+
+    def _written_whole(self) -> Iterator[tuple[Path, str]]:
+        """The files of which a process that was killed may have left a part, each with its folder."""
+        yield from ((self.folder, name) for name in (RECORD, CONFIG))
+        yield from ((self.checkpoints, name) for name in (LAST, BEST, "step_*.safetensors"))
 
     def size(self) -> int:
         """The bytes of the log so far."""

@@ -33,7 +33,7 @@ from flowconf.language.settings import Checkpoint
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunError, listing, shell_word, why_not
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
-from flowconf.train.optim.state import FEW, note_on, packed, restore_state, state_of, unpacked
+from flowconf.train.optim.state import FEW, SAVEABLE, note_on, packed, restore_state, state_of, unpacked
 from flowconf.train.runs.resume import way_on
 from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedPart, SavedRandom, SavedState
 
@@ -215,9 +215,13 @@ def _optimizer_state(job: Job, tensors: dict[str, Tensor]) -> SavedOptimizer:
         parts.append(_part(job, optimizer, list(state)))
         for name, kept in state.items():
             found: dict[str, Tensor] = {}
-            plain[name] = {
-                key: packed(value, key, found) for key, value in kept.items() if not isinstance(value, Tensor)
-            }
+            try:
+                plain[name] = {
+                    key: packed(value, key, found) for key, value in kept.items() if not isinstance(value, Tensor)
+                }
+            except TypeError as problem:
+                message = f"the state of `{job.optimizer_name(name)}` cannot be saved: {problem}"
+                raise RunError(Diagnostic("FC0702", message, path="optimizer", advice=SAVEABLE)) from None
             found |= {key: value for key, value in kept.items() if isinstance(value, Tensor)}
             tensors |= {f"{MARK}optimizer/{name}/{key}": tensor for key, tensor in found.items()}
     return SavedOptimizer(parts=parts, state=plain)
