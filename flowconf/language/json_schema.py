@@ -158,7 +158,8 @@ def _texts() -> dict[tuple[str, str], str]:
 
 def _names(name: str) -> Schema:
     table = registry.TABLES[name]
-    description = NAMES.get(name, f"The registered name of {table.one}.")
+    article = "an" if table.kind[0] in "aeiou" else "a"
+    description = NAMES.get(name, f"The registered name of {article} {table.kind}.")
     return {"description": description, "type": "string", "examples": table.names()}
 
 

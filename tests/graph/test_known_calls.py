@@ -36,6 +36,14 @@ CALLS = {
     "TransformerEncoderLayer(4, 2, 8, batch_first=true)": {"from": "seq"},
     "MultiheadAttention(4, 2, batch_first=true)": {"from": "seq", "using": {"key": "seq", "value": "seq"}},
 }
+BRANCHES = {"a": "Linear(4, 4)", "b": "Linear(4, 4)"}
+VERBS = {
+    "also": {"also": "Linear(4, 4)"},
+    "add": {"split": BRANCHES, "merge": "add"},
+    "cat": {"split": BRANCHES, "merge": "cat", "dim": 0},
+    "gate": {"gate": BRANCHES, "router": "SoftmaxRouter(4, 2)"},
+    "switch": {"switch": BRANCHES, "router": "ArgmaxSelector(4, 2)"},
+}
 
 
 def rehearsed(call, keys):
@@ -44,7 +52,11 @@ def rehearsed(call, keys):
     source = keys.get("from", "x")
     before = {"x": "Linear(4, 4)", "seq": "Linear(4, 4)", "image": "LeakyReLU", "ids": "Identity"}
     flow = {f"a_{name}": {"from": name, "through": call} for name, call in before.items()}
-    step = {**{key: value for key, value in keys.items() if key == "take"}, **using, "through": call}
+    step = {
+        **{key: value for key, value in keys.items() if key == "take"},
+        **using,
+        **(call if isinstance(call, dict) else {"through": call}),
+    }
     flow |= {name: {"from": f"a_{source}", **step} for name in STEPS}
     plan = (
         road.begin({"inputs": INPUTS, "flow": flow, "outputs": dict(zip(STEPS, STEPS, strict=True))}).to("graph").plan
@@ -71,6 +83,14 @@ def test_the_second_of_equal_calls_gives_what_the_first_gives(call, monkeypatch)
     assert rehearsed(call, CALLS[call]) == (given, names)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_second_of_equal_merges_gives_what_the_first_gives(verb, monkeypatch):
+    given, names = rehearsed(VERBS[verb], {})
+    assert given["one"] == given["two"]
+    monkeypatch.setattr(known_calls, "known_call", lambda *_: None)
+    assert rehearsed(VERBS[verb], {}) == (given, names)
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """The types of the modules that were run, on the meta device or on fake tensors."""
@@ -93,6 +113,13 @@ def test_equal_calls_run_once(runs):
     runs.clear()
     rehearsed("Linear(4, 8) >> ReLU >> Linear(8, 8)", {})
     assert runs == ["Identity"], "which gives its input, so that it is run each time"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_equal_merges_run_once(verb, runs):
+    known_calls._computation.cache_clear()
+    rehearsed(VERBS[verb], {})
+    assert runs.count("_Computation") == 1
 
 
 def test_modules_of_projects_run_each_time(runs):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.fake_values import UNKNOWN, difference
 from flowconf.graph.shapes.findings import Poisoned
+from flowconf.graph.shapes.known_calls import computed
 from flowconf.graph.shapes.locating import apart, end_of, number_in, skip_is_odd
 from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.size_changes import changed_in
@@ -23,13 +24,13 @@ from flowconf.language.paths import join
 from flowconf.language.plan import AlsoStep, Applied, GateStep, SplitStep, Step, SwitchStep
 from flowconf.report import Label, Place
 
-MERGES: dict[str, Callable[[list[Any], int | None], Any]] = {
+MERGES: dict[str, Callable[[Sequence[Any], int | None], Any]] = {
     "add": lambda values, dim: sum(values[1:], values[0]),
     "mean": lambda values, dim: sum(values[1:], values[0]) / len(values),
     "mul": lambda values, dim: reduce(torch.mul, values),
     "max": lambda values, dim: reduce(torch.maximum, values),
-    "cat": lambda values, dim: torch.cat(values, dim or 0),
-    "stack": lambda values, dim: torch.stack(values, dim or 0),
+    "cat": lambda values, dim: torch.cat(list(values), dim or 0),
+    "stack": lambda values, dim: torch.stack(list(values), dim or 0),
 }
 
 Outputs = Mapping[str, Any]
@@ -48,7 +49,7 @@ def also(trial: Trial, visit: Visit) -> Any:
         return UNKNOWN
     try:
         if isinstance(kept, Tensor) and isinstance(change, Tensor):
-            return kept + change
+            return computed(MERGES["add"], [kept, change], None)
         raise TypeError  # tuples would be concatenated
     except (RuntimeError, TypeError):
         what = "its stream" if step.skip is None else "the output of `skip`"
@@ -73,7 +74,7 @@ def split(trial: Trial, visit: Visit) -> Any:
     if isinstance(step.merge, Applied):
         return trial.apply(visit.at("merge").fed(values, Giver(step.name, step.place)))
     try:
-        return MERGES[str(step.merge)](values, step.dim)
+        return computed(MERGES[str(step.merge)], values, step.dim)
     except (RuntimeError, TypeError, IndexError):
         path = visit.path
         shown = ", ".join(f"`{path}.{name}` has shape {show(value)}" for name, value in branches.items())
@@ -105,8 +106,14 @@ def gate(trial: Trial, visit: Visit) -> Any:
     rank = trial.result.ranks[join(visit.scope.path, visit.step.name)] = max(first.dim() - choice.dim(), 0)
     if not trial.trains or not isinstance(choice, Tensor):
         return first
+    return computed(_weighted, [choice, *branches.values()], rank)
+
+
+def _weighted(values: Sequence[Tensor], rank: int) -> Any:
+    """The sum of the values after the first one, weighted by the last dimension of that."""
+    choice, *branches = values
     axes = (..., *[None] * (rank + 1))
-    return sum(choice[..., number][axes] * value for number, value in enumerate(branches.values()))
+    return sum(choice[..., number][axes] * value for number, value in enumerate(branches))
 
 
 def switch(trial: Trial, visit: Visit) -> Any:
@@ -149,7 +156,7 @@ def _routed(trial: Trial, visit: Visit) -> tuple[Any, Outputs]:
 def _any_of(values: list[Any]) -> Any:
     """A value with the autograd history of several values of one shape."""
     if all(isinstance(value, Tensor) and value.is_floating_point() for value in values):
-        return sum(values[1:], values[0])
+        return computed(MERGES["add"], values, None)
     return values[0]
 
 

@@ -171,6 +171,33 @@ def constructed(constructor: Callable[..., Any], args: list[Any], kwargs: dict[s
     return fake_values.constructed(constructor, args, kwargs)
 
 
+class _Computation(nn.Module):
+    """A function of tensors as a module without parameters, for `KnownCall`."""
+
+    def __init__(self, function: Callable[..., Tensor], args: tuple[Hashable, ...]) -> None:
+        super().__init__()
+        self.function, self.args = function, args
+
+    def forward(self, first: Tensor, **others: Tensor) -> Tensor:
+        return self.function([first, *others.values()], *self.args)
+
+
+@lru_cache(MOST)
+def _computation(function: Callable[..., Tensor], *args: Hashable) -> Prototype:
+    return Prototype(_Computation(function, args))
+
+
+def computed(function: Callable[..., Tensor], values: Sequence[Tensor], *args: Hashable) -> Tensor:
+    """What a function gives for some tensors and `args`; run once for tensors of equal kinds. Raises what it raises."""
+    of = _computation(function, *args)
+    known = known_call(of, of.module, values[0], {str(number): value for number, value in enumerate(values[1:])})
+    if known is None:
+        return function(values, *args)
+    known.run_on_meta()
+    given = known.output()
+    return function(values, *args) if given is None else given
+
+
 def _is_plain(argument: Any) -> bool:
     """Whether an argument is neither a module nor the name of a device."""
     items = argument if isinstance(argument, list) else [argument]

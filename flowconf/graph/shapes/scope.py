@@ -11,7 +11,7 @@ from torch import Tensor
 from flowconf.graph.shapes.fake_values import UNKNOWN, each, parts_of, stacked
 from flowconf.graph.shapes.inner_values import InnerValues
 from flowconf.graph.source.demand import without_copies
-from flowconf.language.paths import join
+from flowconf.language.paths import above, join
 from flowconf.language.plan import Applied, GraphPlan, Input, Mount, Shared, Step, Value
 from flowconf.report import Place
 
@@ -99,8 +99,8 @@ class Scope:
 
     def standing(self, path: str) -> str:
         """The full path of a module of this graph or of the surrounding one; equal copies have the same path."""
-        above = next((name for name in self.shared if f"{path}.".startswith(f"{name}.")), None)
-        return join(self.home, path) if above is None else self.shared[above] + path[len(above) :]
+        of = next((one for one in above(path) if one in self.shared), None) if self.shared else None
+        return join(self.home, path) if of is None else self.shared[of] + path[len(of) :]
 
     def value(self, value: Value) -> Any:
         """The fake value of a reference."""
