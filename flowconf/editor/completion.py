@@ -54,7 +54,7 @@ def choices(file: str, text: str, line: int, column: int) -> list[Choice]:
 
 
 def _words(before: str, after: str) -> Iterator[str]:
-    """What stands for the word: a key if no colon follows, an argument within a call, or a name."""
+    """What replaces the word: a key if no colon follows, an argument within a call, or a name."""
     if _BEGINS_KEY.search(before) and not after.lstrip().startswith(":") and before.count("(") == before.count(")"):
         yield f"{UNKNOWN}: null"
     if before.count("(") > before.count(")") and not after.lstrip().startswith("="):

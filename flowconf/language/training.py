@@ -260,7 +260,7 @@ class PhaseSection(Section):
 class TurnSection(Section):
     """Steps in which only some terms of the loss are computed, and only some parameters move.
 
-    The turns take place in the order in which they are written, again and again; each step has a batch of its own.
+    The turns take place in the order in which they are written, again and again; each step has its own batch.
     """
 
     loss: Names
@@ -291,7 +291,7 @@ Schedule = Annotated[
 
 
 class GroupSection(OpenSection):
-    """Arguments of the optimizer for some parameters; with a `name`, an optimizer of their own and its arguments."""
+    """Arguments of the optimizer for some parameters; with a `name`, a separate optimizer and its arguments."""
 
     name: Annotated[str, named_in("optimizers")] | None = None
     """The registered name of an optimizer for these parameters; null: that of all."""
@@ -479,7 +479,7 @@ class SweepSection(Section):
     """Ends hopeless runs at an evaluation: those that are worse than the median of the earlier ones at the same
     evaluation, or not in the best quarter (`halving`, asynchronously); null: every run is trained to its end."""
     jobs: Positive = 1
-    """The number of runs that are trained at the same time, each in a process of its own."""
+    """The number of runs that are trained at the same time, each in a separate process."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The seed of the search. With `jobs: 1`, the same trials are made again."""
 

@@ -61,7 +61,7 @@ def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
         reporter.error("FC0006", "the document is nested too deeply")
         return None
     before = len(reporter.diagnostics)
-    _Report(data, reporter).tell(model, problems)
+    _Report(data, reporter).report(model, problems)
     return None if reporter.has_errors(before) else found
 
 
@@ -74,7 +74,7 @@ class _Report:
         self.lacking: Mapping[Path, str] = {}
         """The mappings with exactly one missing and one unknown key -> the missing one."""
 
-    def tell(self, model: type[BaseModel], found: Sequence[Any]) -> None:
+    def report(self, model: type[BaseModel], found: Sequence[Any]) -> None:
         self.is_config = "trainer" in model.model_fields
         grouped: dict[Path, list[Problem]] = {}
         for problem in found:
@@ -95,7 +95,7 @@ class _Report:
                 continue
             alternatives = all(problem["type"] in EXPECTED for problem in problems)
             if not (alternatives and where in around):
-                self._tell_one(model, where, problems, grouped)
+                self._report_one(model, where, problems, grouped)
 
     def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:
         """Report sections without the name level once: `loss: {fn: ...}` instead of `loss: {NAME: {fn: ...}}`."""
@@ -156,7 +156,7 @@ class _Report:
                 path = (*path, item)
         return path
 
-    def _tell_one(
+    def _report_one(
         self, model: type[BaseModel], where: Path, problems: list[Problem], grouped: dict[Path, list[Problem]]
     ) -> None:
         first = problems[0]

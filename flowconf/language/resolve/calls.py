@@ -206,7 +206,7 @@ class CallParser:
         return any(re.search(r"\b(str|Literal)\b", written) for written in types)
 
     def _argument(self, node: ast.expr, spot: _Spot, is_text: Callable[[], bool] = bool) -> Argument:
-        """The value of an argument; `is_text` tells whether it can be a string."""
+        """The value of an argument; `is_text` returns whether it can be a string."""
         match node:
             case ast.Constant(value=value) if isinstance(value, bool | int | float | str) or value is None:
                 self._bounded(value, node, spot)

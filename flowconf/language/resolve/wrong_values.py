@@ -1,4 +1,4 @@
-"""Finds the wrong value behind a computed one: the expression, or a parameter, wherever it is set."""
+"""Finds the wrong value that a computed one depends on: the expression, or a parameter, wherever it is set."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bare(given: Literal) -> Iterator[Literal]:
 
 
 def report(given: Literal, fits: Fits, wanted: str, use: str, reporter: Reporter, path: str) -> bool:
-    """Report a wrong parameter behind a wrong value, where it is set; returns whether there is one.
+    """Report a wrong parameter that a wrong value depends on, where it is set; returns whether there is one.
 
     `use` is where the parameter is used, as in "`repeat`" or "`out_features` of `Linear`".
     """

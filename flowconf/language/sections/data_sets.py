@@ -27,7 +27,7 @@ def further_sets(training: TrainingConfig) -> dict[Path, SetSection]:
 
 
 def arguments(training: TrainingConfig, section: SetSection) -> dict[str, Any]:
-    """The arguments of a further set: with those of the data set itself if it has no name of its own."""
+    """The arguments of a further set: with those of the data set itself if it has no name."""
     return {**training.data.args, **section.args} if section.name is None else section.args
 
 
