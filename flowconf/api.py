@@ -11,7 +11,7 @@ from flowconf.language import config as configs
 from flowconf.language.config import Config
 from flowconf.language.plan import GraphPlan
 from flowconf.report import Diagnostic
-from flowconf.text import Composition
+from flowconf.text.compose import Composition
 from flowconf.train.checks import road
 from flowconf.train.checks.road import GraphSource
 from flowconf.train.runs.trusting import trust_project

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from flowconf.language.config import is_graph
 from flowconf.report import ConfigError
-from flowconf.text import read
 from flowconf.text.defaults import entries
-from flowconf.text.documents import SUFFIXES
+from flowconf.text.documents import SUFFIXES, read
 from flowconf.text.library import BUILT_IN, CONFIG_FOLDERS, config_roots
 from flowconf.text.source import load
 

@@ -19,7 +19,7 @@ from flowconf.language.plan import GraphPlan
 from flowconf.language.resolve import reserved_names
 from flowconf.language.resolve.resolver import resolve
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.text import from_data
+from flowconf.text.documents import from_data
 from flowconf.text.write import dump
 
 InputSize = int | str

@@ -19,8 +19,10 @@ from flowconf.language.sections import checks
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Advice, ConfigError, Diagnostic, Origins, Reporter, dotted, texts
 from flowconf.report import Path as Keys
-from flowconf.text import Composition, Document, MergeRules
-from flowconf.text import compose as compose_text
+from flowconf.report.origins import Document
+from flowconf.text.compose import Composition
+from flowconf.text.compose import compose as compose_text
+from flowconf.text.merge import MergeRules
 from flowconf.text.source import absolute
 
 

@@ -14,8 +14,7 @@ from typing import Any
 from flowconf.language.paths import join
 from flowconf.language.schema import VERBS
 from flowconf.report import NOWHERE, Place
-from flowconf.report.origins import dotted
-from flowconf.text import Document, Origins, Path
+from flowconf.report.origins import Document, Origins, Path, dotted
 
 
 @dataclass(frozen=True, slots=True)

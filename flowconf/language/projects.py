@@ -29,7 +29,7 @@ from flowconf.report import (
     shell_word,
     shown_path,
 )
-from flowconf.text import read
+from flowconf.text.documents import read
 
 PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
 MODULES, PACKAGES = "modules", "packages"

@@ -25,7 +25,8 @@ from flowconf.language.points import Point
 from flowconf.language.training import KeepSection
 from flowconf.language.values import ABSENT, same, value_of
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, Label, Place, shown_path
-from flowconf.text import Composition, read
+from flowconf.text.compose import Composition
+from flowconf.text.documents import read
 from flowconf.text.overrides import word_of
 from flowconf.text.write import inline
 from flowconf.train.checks.weights import start_of

@@ -15,7 +15,7 @@ from flowconf.language.config import ConfigDocument
 from flowconf.language.keys.validate import validate
 from flowconf.language.resolve.calls import CallParser
 from flowconf.report import Place, Reporter, render_json, render_text
-from flowconf.text import from_data, read
+from flowconf.text.documents import from_data, read
 
 SCOPE = {"width": Literal(8, "width"), "rate": Literal(0.5, "rate"), "name": Literal("a", "name")}
 PLACE = Place("a.yaml", 3, 9, 5)

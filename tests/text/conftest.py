@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.text import Composition, MergeRules, compose
+from flowconf.text.compose import Composition, compose
+from flowconf.text.merge import MergeRules
 
 RULES = MergeRules(
     flow="flow",

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.text import Composition, MergeRules, compose, compose_graph_file
+from flowconf.text.compose import Composition, compose, compose_graph_file
+from flowconf.text.merge import MergeRules
 
 Compose = Callable[..., Composition]
 Refuse = Callable[..., tuple[Diagnostic, ...]]

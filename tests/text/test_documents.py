@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowconf.report import ConfigError
-from flowconf.text import from_data, read
+from flowconf.text.documents import from_data, read
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 import flowconf
 from flowconf.report import ConfigError
-from flowconf.text import read
+from flowconf.text.documents import read
 
 SIZE = 1_000_000
 SECONDS = 2.0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flowconf.report import Diagnostic
-from flowconf.text import Composition
+from flowconf.text.compose import Composition
 
 Compose = Callable[..., Composition]
 Refuse = Callable[..., tuple[Diagnostic, ...]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flowconf.api import check, compose
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.text import Composition
+from flowconf.text.compose import Composition
 from flowconf.text.overrides import parse, quoted
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowconf.text import compose
+from flowconf.text.compose import compose
 
 FILES = {
     "main.yaml": """

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from flowconf.report import ConfigError
-from flowconf.text import Composition, MergeRules, Turn, multirun, sweep_folder
+from flowconf.text.compose import Composition, Turn, multirun, sweep_folder
+from flowconf.text.merge import MergeRules
 
 FILES = {
     "configs/main.yaml": "defaults: [_self_, {pivot: null}]\nmodel: {flow: {stem: ReLU}}\nseed: 0\n",

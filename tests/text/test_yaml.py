@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.text import Document, read
+from flowconf.report.origins import Document
+from flowconf.text.documents import read
 
 
 def doc(text: str) -> Document:

@@ -33,7 +33,7 @@ from flowconf.language.paths import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
 from flowconf.report import ConfigError, Diagnostic, dtype_name, first_line, printable, shortened
-from flowconf.text import from_data
+from flowconf.text.documents import from_data
 from flowconf.text.write import dump
 
 DeclaredShape = Sequence[int | str]

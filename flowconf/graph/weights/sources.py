@@ -69,7 +69,7 @@ def _has_values(run: Path, where: Conditions) -> bool:
     if not where:
         return True
     from flowconf.language.values import same, value_of
-    from flowconf.text import read
+    from flowconf.text.documents import read
 
     try:
         data = read(run / CONFIG).data

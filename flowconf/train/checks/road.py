@@ -21,7 +21,9 @@ from flowconf.language.sections import activations, checks
 from flowconf.language.sections.members import with_members
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, listing, of_system
 from flowconf.report.garbage import uncollected
-from flowconf.text import Composition, Document, composing, from_data, with_graphs
+from flowconf.report.origins import Document
+from flowconf.text.compose import Composition, composing, with_graphs
+from flowconf.text.documents import from_data
 from flowconf.train.checks.trial import tried
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from flowconf.language.config import RULES, Config
 from flowconf.language.sections.directions import direction_of_best
 from flowconf.report import ConfigError, Diagnostic, Place, Reporter
 from flowconf.report.origins import Node
-from flowconf.text import Composition, composing, read
+from flowconf.text.compose import Composition, composing
+from flowconf.text.documents import read
 from flowconf.text.ranges import Range, divided
 from flowconf.train.checks import road
 from flowconf.train.checks.ranges import check_search, ranges_of

@@ -18,7 +18,7 @@ from flowconf.language.config import RULES
 from flowconf.language.sections.directions import direction_of_best
 from flowconf.language.training import LATEST
 from flowconf.report import ConfigError, Diagnostic, Place, RunError, listing, render_text, shell_word
-from flowconf.text import Composition, Turn, multirun, sweep_folder
+from flowconf.text.compose import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
 from flowconf.train.commands.search import search_of

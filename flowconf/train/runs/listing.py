@@ -17,7 +17,7 @@ from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shortened, shown_path, suggest
 from flowconf.report.columns import aligned
-from flowconf.text import read
+from flowconf.text.documents import read
 from flowconf.text.write import inline
 from flowconf.train.runs.lock import is_held
 from flowconf.train.screen import number

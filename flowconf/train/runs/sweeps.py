@@ -33,7 +33,7 @@ from flowconf.report import (
     why_not,
 )
 from flowconf.report.columns import aligned
-from flowconf.text import read
+from flowconf.text.documents import read
 from flowconf.text.output import write_atomically
 from flowconf.text.write import dump
 from flowconf.train.runs.listing import DIED, flat, has_died, is_ignored
