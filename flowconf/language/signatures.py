@@ -133,19 +133,10 @@ def read_function(module: str, name: str) -> Signature:
 
 
 @lru_cache(maxsize=64)
-def read_constructor(module: str, name: str, further: tuple[str, ...] = ()) -> Signature:
-    """The signature of the `__new__` or `__init__` of a class; its `**` accepts the names in `further`."""
-    node = definition(module, name)
-    source = imported_names(module).get(name)
-    if node is None and source is not None and source != module:
-        return read_constructor(source, name, further)
-    methods = _methods(node)
-    own = methods.get("__new__") or methods.get("__init__")
-    if own is None:
-        return ANYTHING
-    found = _signature(own.args)
-    closed = tuple(parameter for parameter in found.parameters if parameter.kind != "**")
-    return Signature((*closed, *(Parameter(name, "keyword", False) for name in further if found.open)))
+def read_constructor(module: str, name: str) -> Signature:
+    """The signature of the `__new__` or `__init__` of a class, including inherited ones."""
+    new = _method(module, name, "__new__")
+    return _method(module, name, "__init__") if new is ANYTHING else new
 
 
 def read_docstring(module: str, name: str) -> str:

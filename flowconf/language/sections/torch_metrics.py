@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from flowconf.language import registry, signatures
-from flowconf.language.signatures import Signature
+from flowconf.language.signatures import Parameter, Signature
 
 PACKAGE = "torchmetrics"
 KINDS = (
@@ -34,8 +34,10 @@ def uses_torchmetrics(name: str) -> bool:
 
 
 def signature(name: str) -> Signature:
-    """The arguments of a class."""
-    return signatures.read_constructor(homes()[name], name, EVERY_METRIC)
+    """The arguments of a class; its `**` accepts those that all classes take."""
+    found = signatures.read_constructor(homes()[name], name)
+    own = (parameter for parameter in found.parameters if parameter.kind != "**")
+    return Signature((*own, *(Parameter(argument, "keyword", False) for argument in EVERY_METRIC if found.open)))
 
 
 @cache
