@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pydantic import BaseModel
+
 from flowconf.draw.members import Member
 from flowconf.editor.analysis import Analysis, is_at
 from flowconf.editor.definition import value_at
 from flowconf.language import registry
-from flowconf.language.keys.validate import described
-from flowconf.report.origins import Node, dotted
+from flowconf.language.json_schema import docstring_of
+from flowconf.language.keys.validate import models_at
+from flowconf.report.origins import Node, Path, dotted
 
 
 def explained(analysis: Analysis, line: int, column: int, word: str) -> str | None:
@@ -51,9 +54,21 @@ def _key(analysis: Analysis, line: int, column: int) -> str | None:
         return None
     for path, node in walk.document.origins.items():
         if path and is_at(node.key, analysis.file, line, column):
-            about = described(type(walk.keys), path) if walk.keys is not None else ""
+            about = _described(type(walk.keys), walk.document.data, path) if walk.keys is not None else ""
             return "\n\n".join(text for text in (f"**{dotted(path)}**", about, _origin(node)) if text)
     return None
+
+
+def _described(model: type[BaseModel], data: object, path: Path) -> str:
+    """The docstring of the key at a path; empty for a name that is not a key of the language."""
+    owners = models_at(model, data, path[:-1])
+    fields = (
+        (owner, name)
+        for owner in owners
+        for name, field in owner.model_fields.items()
+        if path[-1] == (field.alias or name)
+    )
+    return next((docstring_of(owner, name) for owner, name in fields), "")
 
 
 def _origin(node: Node) -> str:

@@ -129,10 +129,15 @@ def _schema_of(model: type[BaseModel], title: str, partial: bool) -> Schema:
 def _describe(model: type[BaseModel], node: Schema) -> None:
     """Add the docstrings of a model's fields to its schema."""
     for name, field in model.model_fields.items() if "properties" in node else ():
-        text = next((text for base in model.mro() if (text := _texts().get((base.__name__, name)))), None)
-        if text is not None:
+        text = docstring_of(model, name)
+        if text:
             member = {**node["properties"][field.alias or name], "description": text}
             node["properties"][field.alias or name] = dict(sorted(member.items()))
+
+
+def docstring_of(model: type[BaseModel], name: str) -> str:
+    """The docstring of a field, or empty."""
+    return next((text for base in model.mro() if (text := _texts().get((base.__name__, name)))), "")
 
 
 def _models(base: type[BaseModel]) -> Iterator[type[BaseModel]]:

@@ -275,8 +275,8 @@ def test_a_completion_says_what_the_name_is_for(editor, wait):
     [
         ("stem: Linear", "st|em: Linear", ["**stem**", "`Linear(64, 8)`", "`[B, 8]`", "520 parameters"]),
         ("stem: Linear", "stem: Lin|ear", ["Linear(in_features, out_features, bias"]),
-        ("epochs: 1", "ep|ochs: 1", ["**trainer.epochs**", "epochs"]),
-        ("merge: add", "me|rge: add", ["**model.flow.both.merge**"]),
+        ("epochs: 1", "ep|ochs: 1", ["**trainer.epochs**", "Passes over the training split."]),
+        ("merge: add", "me|rge: add", ["**model.flow.both.merge**", "or a module that accepts a list"]),
     ],
 )
 def test_hover_explains(editor, wait, old, new, texts):

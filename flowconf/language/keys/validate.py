@@ -299,7 +299,7 @@ class _Report:
             return
         own = list(_fields_at(model, self.data, where[:-1]))
         strangers = [name for name in others if name not in own and sections.meant(name, [key])]
-        if strangers and any(map(misplaced.is_open, _models_at(model, self.data, where[:-1]))):
+        if strangers and any(map(misplaced.is_open, models_at(model, self.data, where[:-1]))):
             self._stranger((*where[:-1], strangers[0]), own, [key], key)
             return
         hint = f"write `{key}: ...`"
@@ -411,7 +411,7 @@ class _Report:
         if example := sections.example(at):
             return example
         is_too_large = problems[0]["type"] == "less_than_equal" and where[-1] not in Point.model_fields
-        if is_too_large and Point in _models_at(model, self.data, where):
+        if is_too_large and Point in models_at(model, self.data, where):
             return f"write {PARTS}"
         return hints.for_wrong_value(at, got, kinds) if in_model else None
 
@@ -439,7 +439,7 @@ def _only_lacking(grouped: Mapping[Path, list[Problem]]) -> dict[Path, str]:
     return {owner: missing[0] for owner, missing, unknown in of_kinds if len(missing) == len(unknown) == 1}
 
 
-def _models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
+def models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
     """The models that fit the mapping at a path; none for one with arbitrary names."""
     allowed: misplaced.Allowed | None = misplaced.allowed_by(model)
     node: Any = data
@@ -451,14 +451,8 @@ def _models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[ty
 
 def _fields_at(model: type[BaseModel], data: object, where: Path) -> dict[str, FieldInfo]:
     """The fields of the mapping at a path, by key."""
-    models = reversed(_models_at(model, data, where))
+    models = reversed(models_at(model, data, where))
     return {field.alias or name: field for one in models for name, field in one.model_fields.items()}
-
-
-def described(model: type[BaseModel], where: Path) -> str:
-    """What the key at a path is for; empty for a name that is not a key of the language."""
-    field = _fields_at(model, None, where[:-1]).get(str(where[-1])) if where else None
-    return (field.description if field is not None else None) or ""
 
 
 def _takes_null(field: FieldInfo | None) -> bool:
