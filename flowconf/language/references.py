@@ -6,7 +6,7 @@ The same walk serves a document's own references, the losses of a training confi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -20,11 +20,16 @@ FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
 
 class NotFound(Exception):
-    """A reference to an unknown name. `wrong` is the unknown part, `advice` what to write instead."""
+    """A reference to an unknown name. `wrong` is the unknown part, `advice` what to write instead.
 
-    def __init__(self, message: str, advice: Advice | None = None, wrong: str | None = None) -> None:
+    `is_first`: it is the first name of the reference, unknown in the graph that was searched.
+    """
+
+    def __init__(
+        self, message: str, advice: Advice | None = None, wrong: str | None = None, is_first: bool = False
+    ) -> None:
         super().__init__(message)
-        self.message, self.advice, self.wrong = message, advice, wrong
+        self.message, self.advice, self.wrong, self.is_first = message, advice, wrong, is_first
 
     def advice_for(self, text: str) -> Advice | None:
         """The advice for the whole reference `text`."""
@@ -32,18 +37,12 @@ class NotFound(Exception):
 
     def seen_from(self, graph: str) -> NotFound:
         """The same error for a reader outside `graph`, the graph that was searched."""
-        return self
+        return NotFound(f"{self.message} in {graph}", self.advice, self.wrong) if self.is_first else self
 
 
-class NamesNothing(NotFound):
-    """The first name of a reference does not exist in a graph."""
-
-    def __init__(self, name: str, advice: Advice | None, graph: str | None = None) -> None:
-        super().__init__(f"unknown name `{name}`{f' in {graph}' if graph else ''}", advice, name)
-        self.name, self.graph = name, graph
-
-    def seen_from(self, graph: str) -> NotFound:
-        return self if self.graph else NamesNothing(self.name, self.advice, graph)
+def unknown_name(name: str, known: Iterable[str]) -> NotFound:
+    """The error for the first name of a reference, which is none of the names of its graph."""
+    return NotFound(f"unknown name `{name}`", suggest(name, known), name, is_first=True)
 
 
 class NoReference(NotFound):
@@ -154,7 +153,7 @@ def first(members: Members, names: Sequence[str]) -> Value:
     if step is not None:
         return _inside(step, rest)
     if members.input(head) is None:
-        raise NamesNothing(head, suggest(head, members.names()))
+        raise unknown_name(head, members.names())
     if rest:
         raise NotFound(f"`{head}` is an input and has no member `{'.'.join(rest)}`")
     return Value(head)

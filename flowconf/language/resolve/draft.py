@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from flowconf.language import references
 from flowconf.language.arguments import Literal
 from flowconf.language.plan import Input, Step, Value, names_of
-from flowconf.language.references import Found, NamesNothing, NotFound
+from flowconf.language.references import Found, NotFound
 from flowconf.language.settings import Adapter, Link, Setting
-from flowconf.report import Place, suggest
+from flowconf.report import Place
 from flowconf.report.origins import Document, Path
 
 
@@ -104,7 +104,7 @@ class Draft:
         except NotFound as problem:
             if problem.wrong is None or problem.wrong != references.split(text)[0][0]:
                 raise
-            raise NamesNothing(problem.wrong, suggest(problem.wrong, self.known())) from None
+            raise references.unknown_name(problem.wrong, self.known()) from None
 
     def later(self, text: str, place: Place) -> Value:
         """The value in the previous call of a step, in this or the outer graphs, that is not resolved yet.
