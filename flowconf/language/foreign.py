@@ -50,13 +50,9 @@ class Foreign:
     use: str
     source: ClassSource
 
-    @property
-    def own_name(self) -> str:
-        return self.name.rpartition(".")[2]
-
     def load(self) -> typing.Any:
         """The class or function itself; imports its module."""
-        return getattr(importlib.import_module(self.module), self.own_name)
+        return getattr(importlib.import_module(self.module), self.name.rpartition(".")[2])
 
 
 @lru_cache(maxsize=512)

@@ -78,7 +78,7 @@ def schemas() -> dict[str, Schema]:
     """File name -> schema, with the names that are registered so far."""
     return {
         "config.schema.json": config_schema(),
-        "graph.schema.json": graph_schema(),
+        "graph.schema.json": _schema_of(GraphDocument, "A flowconf graph", partial=False),
         "pivot.schema.json": pivot_schema(),
     }
 
@@ -93,11 +93,6 @@ def config_schema() -> Schema:
     found["then"] = {"properties": {key: {"$ref": f"pivot.schema.json#/properties/{key}"} for key in whole}}
     found["else"] = {"required": found.pop("required"), "properties": whole}
     return found
-
-
-def graph_schema() -> Schema:
-    """A graph document in a separate file."""
-    return _schema_of(GraphDocument, "A flowconf graph", partial=False)
 
 
 def pivot_schema() -> Schema:

@@ -310,17 +310,6 @@ class SweepLoader(ConfigLoaderImpl):
         notes.stop_on_errors()
 
 
-def sweep_settings(folder: File) -> list[str]:
-    """Words that keep Hydra's files in `folder` and its hands off logging."""
-    return [
-        "hydra/hydra_logging=none",
-        "hydra/job_logging=none",
-        "hydra.output_subdir=null",
-        "hydra.sweep.subdir=.",
-        f"hydra.sweep.dir={quote(str(folder))}",
-    ]
-
-
 SweepJob = Callable[[Sequence[str], int, int | None], object]
 """Runs a job, given its overrides, its number from 1, and the number of all, if it is known."""
 
@@ -328,9 +317,10 @@ SweepJob = Callable[[Sequence[str], int, int | None], object]
 def sweep(library: Library, folder: File, words: Sequence[str], check: SweepCheck, job: SweepJob) -> None:
     """Runs `job` once for each combination, through the sweeper and launcher that the config or `words` choose.
 
-    The files of Hydra go to `folder`.
+    The files of Hydra go to `folder`, and it leaves logging alone.
     """
-    settings = sweep_settings(folder)
+    settings = ["hydra/hydra_logging=none", "hydra/job_logging=none", "hydra.output_subdir=null"]
+    settings += ["hydra.sweep.subdir=.", f"hydra.sweep.dir={quote(str(folder))}"]
     loader = SweepLoader(library, check, settings)
     Hydra(task_name=library.main.stem, config_loader=loader).multirun(
         library.main.name, _Task(job, loader), [*settings, *words], with_log_configuration=False

@@ -320,11 +320,12 @@ def _unknown(
     elif close is not None:
         advice = _renamed(override, dotted((*above, close, *path[known + 1 :])))
     else:
-        listed = suggest(wrong, allowed, "keys")
-        to_add = _to_add(override) if known and isinstance(parent.value, dict | None) else None
+        ways = [suggest(wrong, allowed, "keys")]
         if isinstance(parent.value, str):
-            to_add = f"to change it, write `{dotted(above)}=...`"
-        advice = "; ".join(str(part) for part in (listed, to_add) if part)
+            ways.append(f"to change it, write `{dotted(above)}=...`")
+        elif known and isinstance(parent.value, dict | None) and not override.typed.startswith(("~", "+")):
+            ways.append(f"to add a new key, write `+{override.typed}`")
+        advice = "; ".join(str(way) for way in ways if way)
     return ConfigError(Diagnostic("FC0102", message, override.place, key, labels, advice or None))
 
 
@@ -350,11 +351,6 @@ def _below(parent: Node, above: Path, key: str) -> Path | None:
     """Where the only member of `parent` is that has a key which `parent` itself does not have."""
     found = [name for name, node in parent.members() if any(inner == key for inner, _ in node.members())]
     return (*above, found[0], key) if len(found) == 1 else None
-
-
-def _to_add(override: Override) -> str | None:
-    typed = override.typed
-    return None if typed.startswith(("~", "+")) else f"to add a new key, write `+{typed}`"
 
 
 # quoting

@@ -120,7 +120,8 @@ class CallParser:
             )
         try:
             with warnings.catch_warnings(action="ignore"):
-                node = ast.parse(_in_one_line(text.strip()), mode="eval").body
+                in_one_line = re.sub("[\r\n]", " ", text.strip())  # with the same offsets
+                node = ast.parse(in_one_line, mode="eval").body
             if len(text) >= DEEPEST and any(_deeper_than(link, DEEPEST) for link in _links(node)):
                 raise RecursionError
             return node
@@ -406,11 +407,6 @@ def _dotted(node: ast.expr) -> str | None:
         names.append(node.attr)
         node = node.value
     return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else None
-
-
-def _in_one_line(text: str) -> str:
-    """A text on one line, with the same offsets."""
-    return text.replace("\r", " ").replace("\n", " ")
 
 
 def _deeper_than(node: ast.AST, most: int) -> bool:

@@ -58,17 +58,14 @@ def with_mode(training: TrainingConfig, section: ScheduleSection) -> dict[str, A
 def check(training: TrainingConfig, value: str, mode: str | None, at: Path, reporter: Reporter) -> None:
     """Warn if it is not known which of the values at `at` are better, or if `mode` contradicts what is known."""
     natural = declared(training, value)
-    if mode is None and natural is None and _is_known(training.metrics[value.split("/")[1]].fn):
+    fn = training.metrics[value.split("/")[1]].fn if natural is None else ""
+    if mode is None and (fn in registry.metrics or torch_metrics.uses_torchmetrics(fn)):
         message = f"`{dotted(at)}` is `{value}`, whose metric does not declare which values are better"
         advice = "write `mode: max` beside it if larger values are better, as is assumed, or `mode: min`"
         reporter.warn("FC0411", message, at=at, advice=advice)
     elif mode is not None and natural not in (mode, None):
         message = f"`mode` is `{mode}`, but {WORDS[str(natural)]} values of `{value}` are better"
         reporter.warn("FC0411", message, at=(*at[:-1], "mode"), advice=f"write `mode: {natural}`, or remove it")
-
-
-def _is_known(fn: str) -> bool:
-    return fn in registry.metrics or torch_metrics.uses_torchmetrics(fn)
 
 
 def check_schedule(training: TrainingConfig, section: ScheduleSection, where: Path, reporter: Reporter) -> None:
