@@ -383,7 +383,7 @@ def save(job: Job, run: Run, screen: Screen, step: int, best: Best, window: Wind
         log_losses(job, run, screen, step, window)
         raise RunError(Diagnostic("FC0702", f"weights are not finite after step {step:,}", advice=advice_on_nan(run)))
     seen, tensors_seen = job.watchers.state()
-    tensors |= job.averages.state() | job.team.random_states() | tensors_seen
+    tensors |= job.averages.state() | tensors_seen
     job.team.equalize(job.graph)
     state = whole_state(job, run.id, progress_of(job, run, step, best, seen), tensors)
     write_best = best.writing(step)
@@ -417,7 +417,6 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
     check_progress(job, run, progress)
     step = progress.step
     job.sampler.epoch, job.sampler.position = progress.epoch, progress.position
-    job.team.restore_random(tensors)
     job.team.restore_shares(progress.shares)
     notes += job.phases.restore(progress.phases.model_dump())
     job.enter(job.phases.current)

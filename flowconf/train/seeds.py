@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 def seed_everything(seed: int) -> None:
@@ -26,16 +27,32 @@ def seed_cpu(seed: int) -> None:
         numpy.random.seed(seed % 2**32)
 
 
+def generators(device: torch.device) -> dict[str, torch.Generator]:
+    """torch's generators that a run on a device draws from, by the kind of device."""
+    found = {"cpu": torch.default_generator}
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        found["cuda"] = torch.cuda.default_generators[device.index or 0]
+    elif device.type == "mps":
+        found["mps"] = torch.mps._get_default_mps_generator()
+    return found
+
+
 def seed_torch(seed: int, device: torch.device) -> None:
     """Seed torch on the CPU and on a device. `torch.manual_seed` notes the seed for every other kind of device too."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    for generator in generators(device).values():
+        generator.manual_seed(seed)
 
 
-def undisturbed(device: torch.device) -> AbstractContextManager[None]:
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
     """A block that restores torch's random state at its end."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    before = [(generator, generator.get_state()) for generator in generators(device).values()]
+    try:
+        yield
+    finally:
+        for generator, state in before:
+            generator.set_state(state)
 
 
 @contextmanager
@@ -50,6 +67,35 @@ def all_undisturbed(device: torch.device) -> Iterator[None]:
         random.setstate(python)
         if numpy is not None:
             numpy.random.set_state(numbers)
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of every generator that a run on a device draws from: torch's, Python's, and NumPy's (if imported)."""
+    found = {kind: generator.get_state() for kind, generator in generators(device).items()}
+    _, numbers, gauss = random.getstate()
+    found["python"] = torch.tensor(numbers)
+    found["python_gauss"] = torch.tensor([] if gauss is None else [gauss], dtype=torch.float64)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        _, key, *rest = numpy.random.get_state()
+        found["numpy"] = torch.tensor(key.tolist())
+        found["numpy_rest"] = torch.tensor(rest, dtype=torch.float64)
+    return found
+
+
+def restore_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
+    """Restore `random_state`. A device of another kind than the one before keeps its own state."""
+    for kind, generator in generators(device).items():
+        if kind in state or kind == "cpu":
+            generator.set_state(state[kind])
+    gauss = next(iter(state["python_gauss"].tolist()), None)
+    random.setstate((random.Random.VERSION, tuple(state["python"].tolist()), gauss))
+    if "numpy" in state:
+        import numpy
+
+        position, has_gauss, cached = state["numpy_rest"].tolist()
+        key = numpy.array(state["numpy"].tolist(), dtype=numpy.uint32)
+        numpy.random.set_state(("MT19937", key, int(position), int(has_gauss), cached))
 
 
 def seed_for(seed: int, *parts: object) -> int:

@@ -117,8 +117,6 @@ def edit(state, path, value):
         ("optimizer/state/stem.weight", {"step": {"@": []}}, "its optimizer state is invalid: '[]' is missing"),
         ("progress/schedules", [["plateau", {"now": 1}]], "its state of schedules is invalid: 'best' is missing"),
         ("progress/schedules", [["plateau", dict.fromkeys(("now", "best"), "a")]], "its state of schedules is invalid"),
-        ("random/python", [3, None, 0], "`random.python` is invalid"),
-        ("random/python", [5, None], "its random state is invalid"),
     ],
 )
 def test_the_state_of_a_checkpoint(run, capsys, path, value, message):

@@ -41,6 +41,7 @@ PRIVATE = {
     "torch.distributed.ProcessGroup._get_backend",
     "torch.distributed.ProcessGroupGloo._set_default_timeout",
     "torch.fx.experimental.symbolic_shapes",
+    "torch.mps._get_default_mps_generator",
     "torch.nn.Module._buffers",
     "torch.nn.Module._call_impl",
     "torch.nn.Module._compiled_call_impl",
@@ -273,6 +274,10 @@ def test_parameters_can_be_left_out_of_a_parallel_module():
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, ["bias"])
     assert module._ddp_params_and_buffers_to_ignore == ["bias"]
     assert "_ddp_params_and_buffers_to_ignore" in inspect.getsource(DistributedDataParallel.__init__)
+
+
+def test_a_metal_device_has_a_generator():
+    assert inspect.signature(torch.mps._get_default_mps_generator).return_annotation is torch.Generator
 
 
 def test_a_backend_has_a_timeout_of_its_own():

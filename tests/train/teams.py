@@ -62,7 +62,7 @@ def together(call: Callable[[int], object], size: int = 2) -> list[int]:
 def trained(run, name="last"):
     """What a checkpoint has of training, but for random numbers."""
     found = load_file(run.folder / "checkpoints" / f"{name}.safetensors")
-    return {key: tensor for key, tensor in found.items() if not key.startswith(("@random", "@own/random"))}
+    return {key: tensor for key, tensor in found.items() if not key.startswith("@random")}
 
 
 def assert_alike(one, several):

@@ -106,7 +106,7 @@ DAMAGED = {
         flipped(data_of("@optimizer/stem.weight/exp_avg")),
         "`@optimizer/stem.weight/exp_avg` does not match its digest",
     ),
-    "a flipped bit in random numbers": (flipped(data_of("@random/torch")), "`@random/torch` does not match its digest"),
+    "a flipped bit in random numbers": (flipped(data_of("@random/0/cpu")), "`@random/0/cpu` does not match its digest"),
     "a flipped bit in a text": (
         flipped(lambda data: data.index(b"rows") + 7),
         "its metadata does not match its digest",
@@ -116,8 +116,8 @@ DAMAGED = {
         "`@optimizer/stem.bias/exp_avg` does not match its digest",
     ),
     "a tensor left out": (
-        lambda file: rewrite(file, lambda tensors, texts: tensors.pop("@random/torch"), seal=False),
-        "`@random/torch` was removed after it was saved",
+        lambda file: rewrite(file, lambda tensors, texts: tensors.pop("@random/0/cpu"), seal=False),
+        "`@random/0/cpu` was removed after it was saved",
     ),
     "another run's": (of_another_run, "it belongs to another run"),
     "weights alone": (lambda file: shutil.copy(best(file.parents[1]), file), "it is not a training checkpoint"),
@@ -132,9 +132,12 @@ DAMAGED = {
     ),
     "no JSON": (with_text("state", "{", seal=True), "is invalid"),
     "deep JSON": (with_text("state", "[" * 100_000, seal=True), "is invalid"),
-    "no random numbers": (in_state(lambda state: state.pop("random")), "`random` is invalid"),
+    "no random numbers": (
+        lambda file: rewrite(file, lambda tensors, _: tensors.pop("@random/0/cpu")),
+        "its random state is invalid: 'cpu' is missing",
+    ),
     "bad random numbers": (
-        lambda file: rewrite(file, lambda tensors, _: tensors.update({"@random/python": torch.tensor([1, 2])})),
+        lambda file: rewrite(file, lambda tensors, _: tensors.update({"@random/0/python": torch.tensor([1, 2])})),
         "its random state is invalid",
     ),
     "a negative step": (in_state(lambda state: state["progress"].update(step=-1)), "`progress.step` is invalid"),

@@ -6,8 +6,10 @@ import copy
 import functools
 import inspect
 import math
+import random
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 import yaml
@@ -24,7 +26,9 @@ from flowconf.train.optim.rates import LearningRate, Schedule, Stretch
 from flowconf.train.optim.state import restore_state, state_of
 from flowconf.train.runs.media import Media
 from flowconf.train.runs.tensorboard import EventFile, crc32c
-from flowconf.train.seeds import undisturbed
+from flowconf.train.seeds import random_state, restore_random_state, seed_torch, undisturbed
+
+CPU = torch.device("cpu")
 
 CONFIGS = Path(flowconf.__file__).parent / "configs"
 ALL_OPTIMIZERS = sorted(optimizers.__all__)
@@ -233,9 +237,42 @@ def test_undisturbed_random_numbers():
     torch.manual_seed(0)
     expected = torch.rand(2)
     torch.manual_seed(0)
-    with undisturbed(torch.device("cpu")):
+    with undisturbed(CPU):
         torch.rand(100)
     assert torch.equal(torch.rand(2), expected)
+
+
+def test_a_random_state_is_restored_whole():
+    """After a normal number, Python and NumPy keep the second one of a pair."""
+    numpy.random.standard_normal()
+    random.gauss(0, 1)
+    state = {name: tensor.clone() for name, tensor in random_state(CPU).items()}
+
+    def drawn():
+        return [torch.rand(2).tolist(), random.gauss(0, 1), random.random(), numpy.random.standard_normal(3).tolist()]
+
+    before = drawn()
+    assert drawn() != before
+    restore_random_state(state, CPU)
+    assert drawn() == before
+
+
+def test_a_device_has_a_random_state_of_its_own_kind(monkeypatch):
+    """The number of the device may differ after resuming, and a CUDA device does not have the numbers of a CPU."""
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", generators)
+    first, second = (torch.device("cuda", number) for number in range(2))
+    state = random_state(second)
+    restore_random_state(state, first)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+    seed_torch(3, first)
+    assert [generator.initial_seed() for generator in generators] == [3, 2]
+    with undisturbed(second):
+        before = torch.rand(2, generator=generators[1])
+    assert torch.equal(torch.rand(2, generator=generators[1]), before)
+    restore_random_state(random_state(CPU), first)
+    assert generators[0].initial_seed() == 3
 
 
 def test_the_checksum_is_castagnolis():

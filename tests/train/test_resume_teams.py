@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from flowconf.api import load
 from flowconf.cli.main import main
@@ -111,6 +113,8 @@ def test_another_number_of_processes(folder, before, step):
         run = folder.runs()[-1]
         assert together(lambda rank: resume(str(run), ["trainer.devices=2"]) and None) == [0, 0]
         again = folder.run(run)
+        saved = load_file(run / "checkpoints/last.safetensors")
+        assert not torch.equal(saved["@random/0/cpu"], saved["@random/1/cpu"])
     else:
         config = load(folder.write(DEEP), ["trainer.devices=2"])
 

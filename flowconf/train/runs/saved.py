@@ -88,17 +88,9 @@ class SavedOptimizer(Section):
         return self
 
 
-class SavedRandom(Section):
-    """The generators of Python, and of NumPy where it was in use; their numbers are tensors, as torch's are."""
-
-    python: tuple[int, float | None]
-    numpy: tuple[str, int, int, float] | None
-
-
 class SavedState(Section):
     """All of it."""
 
     progress: Progress
     optimizer: SavedOptimizer
     scaler: dict[str, int | float] | None
-    random: SavedRandom

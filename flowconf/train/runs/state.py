@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import errno
 import json
-import random
 import re
-import sys
-from array import array
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,7 +31,7 @@ from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
 from flowconf.train.optim.state import FEW, SAVEABLE, note_on, packed, restore_state, state_of, unpacked
 from flowconf.train.runs.resume import way_on
-from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedPart, SavedRandom, SavedState
+from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedPart, SavedState
 
 MARK = NOT_A_WEIGHT
 
@@ -77,13 +73,13 @@ def whole_state(job: Job, run: str, progress: Progress, tensors: Mapping[str, Te
     All processes of a team call this, and the first one gets the tensors.
     """
     found = {f"{MARK}own/{name}": tensor for name, tensor in tensors.items()}
+    found |= {f"{MARK}random/{name}": tensor for name, tensor in job.team.random_states().items()}
     found |= {f"{MARK}memory/{at}": tensor for at, tensor in job.memory.state().items()}
     scaler = job.precision.scaler
     state = SavedState(
         progress=progress,
         optimizer=_optimizer_state(job, found),
         scaler=None if scaler is None else scaler.state_dict(),
-        random=_random_state(found),
     )
     texts = {"state": json.dumps(state.model_dump())}
     return _taken(job, run, progress.step, found, texts)
@@ -121,7 +117,7 @@ def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str,
             notes += _restore_scaler(job, state.scaler)
         job.memory.restore({at: tensor.to(job.device) for at, tensor in kinds["memory"].items()})
         with restoring(file, "random state"):
-            _restore_random(state.random, kinds["random"])
+            job.team.restore_random(kinds["random"])
     except ConfigError as refused:
         raise _refused(refused, file) from None
     return state.progress, kinds["own"], notes
@@ -279,34 +275,3 @@ def _restore_scaler(job: Job, saved: dict[str, int | float] | None) -> list[str]
         return ["the loss scale starts fresh: the checkpoint is from another version of torch"]
     scaler.load_state_dict(saved)
     return []
-
-
-def _random_state(tensors: dict[str, Tensor]) -> SavedRandom:
-    tensors[f"{MARK}random/torch"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        for number, state in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"{MARK}random/cuda/{number}"] = state
-    version, numbers, gauss = random.getstate()
-    tensors[f"{MARK}random/python"] = torch.frombuffer(array("I", numbers), dtype=torch.uint32)
-    numpy, found = sys.modules.get("numpy"), None
-    if numpy is not None:
-        name, key, *rest = numpy.random.get_state()
-        tensors[f"{MARK}random/numpy"] = torch.from_numpy(key)
-        found = (name, *rest)
-    return SavedRandom(python=(version, gauss), numpy=found)
-
-
-def _restore_random(saved: SavedRandom, tensors: Mapping[str, Tensor]) -> None:
-    version, gauss = saved.python
-    torch.set_rng_state(tensors["torch"])
-    for name, state in tensors.items():
-        number = name.removeprefix("cuda/")
-        if number.isdecimal() and int(number) < torch.cuda.device_count():
-            torch.cuda.set_rng_state(state, int(number))
-    random.setstate((version, tuple(tensors["python"].tolist()), gauss))
-    if saved.numpy is not None:
-        import numpy
-
-        name, *rest = saved.numpy
-        numpys: Any = (name, tensors["numpy"].tolist(), *rest)
-        numpy.random.set_state(numpys)

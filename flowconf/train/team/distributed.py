@@ -26,6 +26,7 @@ from flowconf.language.config import Config
 from flowconf.report import ConfigError, shell_word
 from flowconf.train.objective.terms import Average, Term
 from flowconf.train.precision import devices_of
+from flowconf.train.seeds import random_state, restore_random_state
 from flowconf.train.team.shares import RowShares, Stopwatch, shared_term
 from flowconf.train.team.watch import Watch
 
@@ -223,29 +224,21 @@ class Team:
             average.total, average.count = total, count
 
     def random_states(self) -> dict[str, Tensor]:
-        """The random states of all ranks except 0, by name, for a checkpoint."""
-        if self.size == 1:
-            return {}
-        own = {"cpu": torch.get_rng_state()}
-        if self.device.type == "cuda":
-            own["cuda"] = torch.cuda.get_rng_state(self.device)
-        states = self.gather(own)
-        return {
-            f"random/{rank}/{kind}": state for rank, held in enumerate(states) if rank for kind, state in held.items()
-        }
+        """The random state of every process, as `RANK/GENERATOR`, for a checkpoint. Collective."""
+        states = self.gather(random_state(self.device))
+        return {f"{rank}/{name}": state for rank, own in enumerate(states) for name, state in own.items()}
+
+    def restore_random(self, states: Mapping[str, Tensor]) -> None:
+        """Restore the random state of this process; one that was not there before keeps its own."""
+        mine = f"{self.rank}/"
+        own = {name.removeprefix(mine): state for name, state in states.items() if name.startswith(mine)}
+        if own or self.first:
+            restore_random_state(own, self.device)
 
     def restore_shares(self, saved: SavedShares | None) -> None:
         """Restore measured shares, if the config still uses `shares: auto`."""
         if saved is not None and self.stopwatch is not None:
             self.shares.restore(saved)
-
-    def restore_random(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore the random states of this process, if `tensors` has them."""
-        mine = f"random/{self.rank}/"
-        if f"{mine}cpu" in tensors:
-            torch.set_rng_state(tensors[f"{mine}cpu"])
-        if f"{mine}cuda" in tensors and self.device.type == "cuda":
-            torch.cuda.set_rng_state(tensors[f"{mine}cuda"], self.device)
 
 
 def _never(parameter: Tensor) -> None:
