@@ -10,10 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 import flowconf
+from flowconf.language import registry
 from flowconf.report import FlowconfError
 from flowconf.train import loop
+from flowconf.train.commands.predict import predict
+from flowconf.train.data.splits import Splits
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, assert_same, go_on
+from tests.train.test_precision import PICTURES
+from tests.train.test_streams import Noisy
 
 pytestmark = [
     pytest.mark.gpu,
@@ -87,6 +92,23 @@ def test_a_step_never_waits_for_the_device(folder, no_waiting, words):
     assert folder.train(CUDA, *words).record["status"] == "finished"
 
 
+@pytest.fixture
+def streamed(monkeypatch):
+    """A data set whose batches are made one by one, on the CPU."""
+    monkeypatch.setitem(registry.datasets.registered, "noisy", lambda: Splits(Noisy(320), Noisy(32), Noisy(16)))
+    start, end = STEADY.index("data:"), STEADY.index("loss:")
+    return f"{STEADY[:start]}data: {{name: noisy, batch_size: 32}}\n{STEADY[end:]}"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_the_cpu_do_not_wait_either(folder, no_waiting, streamed, workers):
+    run = folder.train(CUDA, f"data.workers={workers}", text=streamed)
+    here = folder.train("trainer.devices=cpu", text=streamed)
+    for name, tensor in weights(here, "last").items():
+        if not name.startswith("@"):
+            torch.testing.assert_close(weights(run, "last")[name], tensor, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune"])
 def test_a_compiled_run_gives_the_numbers_of_the_plain_one(folder, mode):
     plain, compiled = (
@@ -126,6 +148,70 @@ def test_a_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, step, precision
         with pytest.raises(Fallen):
             folder.train(*words)
     assert_same(go_on(folder), whole)
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
+def test_a_compiled_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, mode):
+    """The dropout of a graph that is recorded again is that of the steps that are left."""
+    words = [CUDA, "data.drop_last=true", f"trainer.compile={mode}", "trainer.checkpoint_every=3"]
+    whole = folder.train(*words)
+
+    def fall(self, at):
+        if at == 8:
+            raise Fallen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "step", fall)
+        with pytest.raises(Fallen):
+            folder.train(*words)
+    torch._dynamo.reset()
+    assert_same(go_on(folder), whole)
+
+
+def test_evaluations_change_no_number_of_training(folder):
+    """They seed the generator of the device, from which dropout draws."""
+    often, once = (folder.train(CUDA, f"trainer.evaluate_every={every}") for every in (1, 20))
+    for name, tensor in weights(often, "last").items():
+        if not name.startswith("@"):
+            assert torch.equal(weights(once, "last")[name], tensor)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_a_run_goes_on_bit_by_bit_on_another_device(folder, monkeypatch):
+    """There, the generator of the device continues, and everything of the run is on this device."""
+    whole = folder.train("trainer.devices=cuda:0", "trainer.checkpoint_every=3")
+
+    def fall(self, at):
+        if at == 8:
+            raise Fallen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Screen, "step", fall)
+        with pytest.raises(Fallen):
+            folder.train("trainer.devices=cuda:0", "trainer.checkpoint_every=3")
+    before = torch.cuda.memory_allocated(0)
+    again = go_on(folder, None, "trainer.devices=cuda:1")
+    assert torch.cuda.memory_allocated(0) <= before
+    for name, tensor in weights(whole, "last").items():
+        assert torch.equal(weights(again, "last")[name], tensor), name
+
+
+def test_the_peak_of_memory_is_that_of_the_run(folder):
+    large = torch.zeros(1 << 28, device="cuda")
+    del large
+    found = folder.train(CUDA).record["resources"]["device_memory"]
+    assert 0 < found < 1 << 28
+
+
+def test_predictions_are_not_rounded(folder):
+    """torch multiplies in convolutions with TF32 where it is not told otherwise."""
+    run = folder.train("trainer.devices=cpu", text=PICTURES)
+    graph = flowconf.load_run(str(run.folder))
+    images = torch.randn(64, 3, 8, 8)
+    with torch.no_grad():
+        expected = graph.eval()(images)
+    found = predict(graph, {"image": images})["logits"]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture

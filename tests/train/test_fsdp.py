@@ -142,9 +142,10 @@ def test_precision(folder, precision):
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_devices(folder, strategy):
+@pytest.mark.parametrize("devices", ["[0, 1]", "[1, 0]"])
+def test_two_devices(folder, strategy, devices):
     """Started by the command, for CUDA does not outlive a fork."""
     one = folder.train(text=NESTED.replace("devices: cpu", "devices: [0]"))
-    run = folder.train(f"trainer.strategy={strategy}", text=NESTED.replace("devices: cpu", "devices: [0, 1]"))
+    run = folder.train(f"trainer.strategy={strategy}", text=NESTED.replace("devices: cpu", f"devices: {devices}"))
     for mine, theirs in zip(run.log, one.log, strict=True):
         assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4)

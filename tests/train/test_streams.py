@@ -375,16 +375,35 @@ def test_an_iterable_whose_row_fails_says_which_one(folder, monkeypatch):
         folder.train(text=text("breaking", 1))
 
 
+class Large:
+    """Batches of 16 MB, which takes longer to copy than to read."""
+
+    fields: ClassVar = {"number": ((1 << 20,), torch.float32)}
+
+    def __len__(self):
+        return 96
+
+    def batch(self, rows, generator):
+        return {"number": rows.float()[:, None].expand(-1, 1 << 20).contiguous()}
+
+
 @pytest.mark.gpu
-def test_batches_arrive_on_the_device_in_their_order():
-    split = Items(Noisy())
-    direct, remote = (Feed(split, torch.device("cuda", 0), 1, "train", workers=workers) for workers in (0, 2))
-    sampler = Sampler(96, 20, 0, CPU)
-    with remote.ahead(sampler, 0, 5, 1):
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("aside", [False, True], ids=["", "in another stream"])
+def test_batches_arrive_on_the_device_before_they_are_read(workers, aside):
+    """Also on a device that is not the current one; memory of earlier batches is used again while others are read."""
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    feed, sampler = Feed(Large(), device, 1, "train", workers=workers), Sampler(96, 4, 0, CPU)
+    stream = torch.cuda.Stream(device) if aside else torch.cuda.default_stream(device)
+    found, wanted = [], []
+    with torch.cuda.device(device), torch.cuda.stream(stream), feed.ahead(sampler, 0, 24, 1):
         for step, rows in enumerate(sampler.rest_of_epoch()):
-            first, second = direct.batch(rows, step), remote.batch(rows, step)
-            assert all(torch.equal(first[name], second[name]) for name in first)
-            assert second["image"].is_cuda
+            number = feed.batch(rows, step)["number"]
+            assert number.device == device
+            torch.cuda._sleep(10_000_000)  # so that the thread is ahead
+            found.append(torch.stack([number.amin(1), number.amax(1)]))
+            wanted.append(rows.float().expand(2, -1))
+        assert torch.equal(torch.cat(found, 1).cpu(), torch.cat(wanted, 1))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
