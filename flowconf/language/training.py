@@ -406,6 +406,9 @@ class TrainerSection(Section):
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     """The number format of the forward pass: `fp32`; `tf32`, in which CUDA matrix units round their inputs; `bf16` or
     `fp16` with autocast (`fp16` with a gradient scaler)."""
+    deterministic: bool = False
+    """Use operations that give the same bits each time, which may be slower, and refuse those that torch has no such
+    ones for. Some operations on CUDA give other bits each time, so that runs neither repeat nor resume bit for bit."""
     channels_last: bool = False
     """Use the channels-last memory format for images [B, C, H, W]: faster convolutions on CUDA and some CPUs."""
     compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False

@@ -36,7 +36,8 @@ def _size(job: Job) -> list[str]:
     threads = f", {count} thread{'s' if count > 1 else ''}{each}" if job.device.type == "cpu" else ""
     several = f"{job.team.size} processes, {training.trainer.strategy}, " if job.team.size > 1 else ""
     name = torch.cuda.get_device_name(job.device) if job.device.type == "cuda" else str(job.device)
-    how = [trainer.precision, *(["channels last"] if trainer.channels_last else []), *_compiled(trainer.compile)]
+    settings = {"deterministic": trainer.deterministic, "channels last": trainer.channels_last}
+    how = [trainer.precision, *(name for name, is_set in settings.items() if is_set), *_compiled(trainer.compile)]
     return [
         f"data       {training.data.name}: {', '.join(rows)}",
         *(f"cache      {line}" for line in job.cached),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -54,25 +55,29 @@ def _cuda(number: int, there: int, wanted: str, place: Place) -> torch.device:
 
 
 @contextmanager
-def on_device(device: torch.device, precision: str, place: Place = NOWHERE) -> Iterator[None]:
-    """Within the block, `device` is the current CUDA device, and TF32 is enabled for `tf32` and disabled otherwise.
+def on_device(
+    device: torch.device, precision: str, place: Place = NOWHERE, deterministic: bool = False
+) -> Iterator[None]:
+    """A block with torch's settings for a run, restored afterwards.
 
-    Streams, sharding and what modules of a project allocate follow the current device. Its peak of memory is counted
-    from here. Raises `MachineError` for a precision that the device does not support.
+    `device` is the current CUDA device, which streams, sharding and what modules of a project allocate follow; its peak
+    of memory is counted from here. TF32 is enabled for `tf32` and disabled otherwise. Raises `MachineError` for a
+    precision that the device does not support.
     """
     _refuse_unknown(precision, device, place)
-    if device.type != "cuda":
+    with ExitStack() as block:
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch requires it; read at the first product
+            block.callback(torch.use_deterministic_algorithms, torch.are_deterministic_algorithms_enabled())
+            torch.use_deterministic_algorithms(True)
+        if device.type == "cuda":
+            block.enter_context(torch.cuda.device(device))
+            torch.cuda.reset_peak_memory_stats(device)
+            backends: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+            for backend in backends:
+                block.callback(setattr, backend, "allow_tf32", backend.allow_tf32)
+                backend.allow_tf32 = precision == "tf32"
         yield
-        return
-    matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matrices.allow_tf32, convolutions.allow_tf32
-    with torch.cuda.device(device):
-        torch.cuda.reset_peak_memory_stats(device)
-        matrices.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
-        try:
-            yield
-        finally:
-            matrices.allow_tf32, convolutions.allow_tf32 = before
 
 
 def _refuse_unknown(name: str, device: torch.device, place: Place) -> None:

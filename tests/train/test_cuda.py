@@ -150,6 +150,11 @@ def test_a_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, step, precision
     assert_same(go_on(folder), whole)
 
 
+def test_a_deterministic_run_repeats_bit_by_bit(folder):
+    first, second = (folder.train(CUDA, "trainer.deterministic=true", text=PICTURES) for _ in range(2))
+    assert_same(first, second)
+
+
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_a_compiled_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, mode):
     """The dropout of a graph that is recorded again is that of the steps that are left."""

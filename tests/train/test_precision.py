@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -10,6 +11,7 @@ from torch import nn
 
 from flowconf.api import load
 from flowconf.report import MachineError, Place
+from flowconf.train import loop
 from flowconf.train.commands.train import resume
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import state_bytes
@@ -114,6 +116,23 @@ def test_a_device_without_the_format_is_refused_at_the_key(monkeypatch, name, in
         f"write `{instead}`",
         place,
     )
+
+
+def test_deterministic_operations_are_for_the_run_alone(folder, monkeypatch):
+    """CUBLAS is asked for it by a variable of the environment, before the first product."""
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    plain, seen = loop.one_step, []
+
+    def step(job, rows, number):
+        seen.append((torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"]))
+        return plain(job, rows, number)
+
+    monkeypatch.setattr(loop, "one_step", step)
+    folder.train("trainer.deterministic=true", "trainer.steps=1")
+    assert seen == [(True, ":4096:8")]
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert ", fp32, deterministic" in folder.said.getvalue()
 
 
 def test_a_run_is_on_its_own_device(monkeypatch):

@@ -448,7 +448,6 @@ NOT_NEEDED = {
     "pin_memory": "remove it: memory is pinned where the device is a GPU",
     "persistent_workers": "remove it: workers stay until the run ends",
     "sampler": "remove it: the rows of each process are chosen by the trainer",
-    "deterministic": "remove it: a run is determined by its config and `seed`",
     "benchmark": "remove it: there is no such setting",
     "sync_batchnorm": "remove it: batch normalisation uses the whole batch, whatever the number of devices",
     "find_unused_parameters": "remove it: parameters that no term of the loss trains are reported by `check`",

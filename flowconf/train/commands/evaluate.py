@@ -27,7 +27,8 @@ def evaluate_run(
     folder, file, walk = open_run(run, which, overrides)
     with in_its_folder(folder):
         config = walk.to("machine").checked
-        with on_device(devices_of(config)[0], config.training.trainer.precision):
+        trainer = config.training.trainer
+        with on_device(devices_of(config)[0], trainer.precision, deterministic=trainer.deterministic):
             job = prepare(config, Path(config.training.trainer.runs), walk.inference, weights=False)
             job.graph.load(file)
             feeds = {**job.held_out, "train": job.train}

@@ -48,7 +48,7 @@ def profile(
     if run is not None and output is None:
         refuse_links(run)
     folder = (output or (run or Path(trainer.runs) / config_file(config).stem) / FOLDER).absolute()
-    device = on_device(devices_of(config)[0], trainer.precision)
+    device = on_device(devices_of(config)[0], trainer.precision, deterministic=trainer.deterministic)
     with in_its_folder(run) if run is not None else nullcontext(), device:
         job = prepare(config, Path(trainer.runs), walk.inference, weights=False)
         if file is not None:

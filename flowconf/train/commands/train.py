@@ -351,7 +351,8 @@ def _torch_as_it_was(config: Config, team: Team) -> Iterator[None]:
     threads = torch.get_num_threads()
     try:
         place = config.origins.value(("trainer", "precision"))
-        with on_device(team.device, config.training.trainer.precision, place):
+        trainer = config.training.trainer
+        with on_device(team.device, trainer.precision, place, trainer.deterministic):
             yield
     finally:
         torch.set_num_threads(threads)
