@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import sys
@@ -21,7 +22,7 @@ from flowconf.editor.analysis import TYPED, Analysis, analysed
 from flowconf.editor.completion import Choice, choices, summary
 from flowconf.editor.definition import defined_at
 from flowconf.editor.explanation import explained
-from flowconf.report import ConfigError, Diagnostic, Place
+from flowconf.report import ConfigError, Diagnostic, Place, first_line
 from flowconf.text.source import absolute, edited, load
 
 T = TypeVar("T")
@@ -254,8 +255,21 @@ def word_at(line: str, column: int) -> str:
     return re.search(r"\w*$", line[: column - 1])[0] + re.match(r"\w*", line[column - 1 :])[0]  # type: ignore[index]
 
 
+class OneLine(logging.Formatter):
+    """Shows the first lines: the library logs a traceback for every message of an editor that is not valid."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        problem = record.exc_info[1] if record.exc_info else None
+        words = record.getMessage().partition("\n")[0]
+        return words if problem is None else f"{words}: {type(problem).__name__}: {first_line(problem)}"
+
+
 def serve() -> None:
     """Answer an editor on the standard streams until it closes them. What modules print goes to standard error."""
+    log = logging.StreamHandler()
+    log.setLevel(logging.WARNING)
+    log.setFormatter(OneLine())
+    logging.getLogger("pygls").addHandler(log)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr

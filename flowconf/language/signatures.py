@@ -291,7 +291,7 @@ def returned(function: Callable[..., object]) -> object:
     """The return annotation of a function, or None."""
     try:
         return typing.get_type_hints(function).get("return")
-    except (NameError, TypeError, AttributeError):  # an annotation that cannot be evaluated at run time
+    except Exception:  # noqa: BLE001 - an annotation may be anything
         return getattr(function, "__annotations__", {}).get("return")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -401,3 +402,16 @@ def test_a_check_that_is_cancelled_is_not_overtaken(monkeypatch):
 
     asyncio.run(cancel())
     assert events == ["begins", "ends", "next"]
+
+
+def test_messages_that_are_not_valid_are_logged_in_one_line():
+    def message(body: str) -> bytes:
+        return f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+
+    sent = [message("{{{"), message("[1]"), message('{"jsonrpc": "2.0", "id": 1, "method": "textDocument/hover"}')]
+    sent.append(message('{"jsonrpc": "2.0", "method": "exit"}'))
+    done = subprocess.run([sys.executable, "-m", "flowconf", "lsp"], input=b"".join(sent), capture_output=True)
+    logged = done.stderr.decode()
+    assert "JSONDecodeError" in logged
+    assert "Traceback" not in logged
+    assert 'File "' not in logged

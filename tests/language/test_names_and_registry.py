@@ -194,6 +194,14 @@ def test_signatures_of_own_blocks(name):
         assert shape_of(read.init) == shape_of(live.init)
 
 
+def test_an_annotation_that_cannot_be_evaluated_is_no_error():
+    class Odd(nn.Identity):
+        def forward(self, x) -> "1 +":  # noqa: F722
+            return x
+
+    assert signatures.of_class(Odd).forward.names == ["x"]
+
+
 # registering
 
 
