@@ -157,9 +157,9 @@ class Graph(GraphTree):
         """Load weights into the module at `at`, with a report of every tensor on both sides.
 
         `source` is a file or folder of weights, `source_at` selects a subtree of it, `rename` maps old prefixes to new
-        ones. `missing` and `unused` are "error", "warn" or "ignore", `mismatched` (another shape) is "error" or
-        "ignore": with "ignore" for all three, all matching tensors are loaded, and only no match at all is an error.
-        Raises `PathError` and `ConfigError`.
+        ones, in which `*` is any one name. `missing` and `unused` are "error", "warn" or "ignore", `mismatched`
+        (another shape) is "error" or "ignore": with "ignore" for all three, all matching tensors are loaded, and only
+        no match at all is an error. Raises `PathError` and `ConfigError`.
         """
         renames = tuple((rename or {}).items())
         how = Checkpoint(

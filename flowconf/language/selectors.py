@@ -95,6 +95,8 @@ class _Node:
     is_name: bool = False
     graph: GraphPlan | None = None
     repeated: bool = False
+    lent: dict[str, _Node | None] = field(default_factory=dict)
+    """The nodes of modules that the surrounding graph shares with this one, by the names that they have here."""
 
     def below(self, names: Iterable[str]) -> _Node | None:
         """The node at the end of these names, without those that only the plan knows."""
@@ -109,11 +111,16 @@ class _Node:
         if step is None:
             return self.children.get(name)
         if step.path not in self.children and isinstance(step.body.module, Shared):
-            node: _Node | None = self
-            for part in step.body.module.path.split("."):
-                node = node.child(part) if node is not None else None
-            return node
+            return self.reached(step.body.module.path)
         return self.children.get(step.path)
+
+    def reached(self, path: str) -> _Node | None:
+        """The node of a path of this graph, which may begin with a module of the surrounding one."""
+        first, *rest = path.split(".")
+        node = self.lent[first] if first in self.lent else self.child(first)
+        for name in rest:
+            node = node.child(name) if node is not None else None
+        return node
 
     def all_names(self) -> Iterator[str]:
         """The names at and below this node."""
@@ -243,6 +250,7 @@ def _annotate(node: _Node, plan: GraphPlan) -> None:
                 for copy in here.children.values() if here.repeated else (here,):
                     mounted = copy.below(rest)
                     if mounted is not None:
+                        mounted.lent = {mine: node.reached(theirs) for mine, theirs in applied.module.shares}
                         _annotate(mounted, applied.module.graph)
 
 

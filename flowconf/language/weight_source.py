@@ -39,7 +39,8 @@ class CheckpointSource(Section):
     at: str | None = None
     """Load only this path of the source."""
     rename: dict[str, str] = {}
-    """Old prefix -> new prefix, for names that differ."""
+    """Old prefix -> new prefix, for names that differ; `*` is any one name, the same in both. The first
+    that fits applies."""
     missing: Literal["error", "warn", "ignore"] = "error"
     """What to do if a tensor of the graph is not in the source."""
     unused: Literal["error", "warn", "ignore"] = "warn"

@@ -263,3 +263,30 @@ def test_a_project_registers_an_adapter_of_its_own():
         ]
     finally:
         registry.adapters.registered.pop("Gain")
+
+
+SHARED = {
+    "inputs": {"x": ["B", 6]},
+    "flow": {
+        "scan": {"loop": {"flow": {"think": "Linear(6, 6)", "move": "Linear(6, 6) >> Tanh"}}, "times": 2},
+        "read": {
+            "loop": {"flow": {"see": "LayerNorm(6)", "think": {"reuse": "scan.think"}, "move": {"reuse": "scan.move"}}},
+            "times": 2,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("selector", "adapted"),
+    [
+        ("**.think", ["scan.think"]),
+        ("read.think", ["scan.think"]),
+        ("read.move.0", ["scan.move.0"]),
+    ],
+)
+def test_a_module_that_an_inner_flow_reuses_is_adapted_where_it_is_defined(selector, adapted):
+    lora = {selector: {"name": "lora", "rank": 2}}
+    graph = flowconf.build(document({"reader": {"graph": SHARED, "adapt": lora}}))
+    trained = [name for name, one in graph.named_parameters() if one.requires_grad]
+    assert trained == [f"reader.{path}.lora.weight.{part}" for path in adapted for part in ("down", "up")]

@@ -119,6 +119,67 @@ def test_rename_maps_old_prefixes_to_new_ones(tmp_path):
     assert same_tensors(old.enc, alone)
 
 
+LAYERS = {"inputs": {"x": ["B", 4]}, "flow": {"block": {"also": "Linear(4, 4) >> Tanh", "repeat": 3}}}
+
+
+def test_a_star_in_rename_is_any_one_name(tmp_path):
+    graph = flowconf.build(LAYERS)
+    ours = graph.state_dict()
+    theirs = {
+        name.replace(f"block.{i}.0", f"layer.{i}.out.dense"): ours[name]
+        for i in range(3)
+        for name in ours
+        if f"k.{i}" in name
+    }
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    other = flowconf.build(LAYERS)
+    other.load(tmp_path / "theirs.safetensors", rename={"layer.*.out.dense": "block.*.0"}, unused="error")
+    assert same_tensors(graph, other)
+    theirs["block.0.0.bias"] = theirs.pop("layer.0.out.dense.bias")
+    save_file(theirs, tmp_path / "near.safetensors")
+    with pytest.raises(ConfigError) as raised:
+        other.load(tmp_path / "near.safetensors", unused="ignore")
+    assert [d.help for d in raised.value.diagnostics] == [
+        'add `rename={"layer.*.out.dense": "block.*.0"}` (5 of 5 would match)'
+    ]
+
+
+def test_a_renamed_tensor_replaces_one_of_that_name_which_is_not_used(tmp_path):
+    """A file with a student and its teacher: the student is loaded as the teacher."""
+    pair = {"student.weight": torch.ones(2, 2), "teacher.weight": torch.zeros(2, 2)}
+    save_file(pair, tmp_path / "w.safetensors")
+    document = {"inputs": {"x": ["B", 2]}, "flow": {"%s": "Linear(2, 2, bias=false)"}}
+    for one, other in (("student", "teacher"), ("teacher", "student")):
+        graph = flowconf.build({**document, "flow": {other: document["flow"]["%s"]}})
+        report = graph.load(tmp_path / "w.safetensors", rename={one: other})
+        assert torch.equal(graph.module_at(other).weight, pair[f"{one}.weight"])
+        assert report.unused == [f"{other}.weight"]
+
+
+@pytest.mark.parametrize(
+    ("rename", "messages"),
+    [
+        (
+            {"a": "x", "b": "x"},
+            [
+                "`a.weight` and `b.weight` are both renamed to `x.weight`",
+                "`a.bias` and `b.bias` are both renamed to `x.bias`",
+            ],
+        ),
+        ({"*": "x.*", "a": "y"}, ["`a` of `rename` has no effect: `*` before it renames the same tensors"]),
+        ({"a": "x.*"}, ["`x.*` of `rename` has more `*` than `a`"]),
+        ({"a.*.c": "x"}, ["no tensor in the file has the prefix `a.*.c` of `rename`"]),
+    ],
+)
+def test_renames_without_effect_or_with_equal_results_are_refused(tmp_path, rename, messages):
+    graph = flowconf.build({"inputs": {"x": ["B", 2]}, "flow": {"a": "Linear(2, 2)", "b": "Linear(2, 2)"}})
+    graph.save(tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError) as raised:
+        graph.load(tmp_path / "w.safetensors", rename=rename, missing="ignore", unused="ignore")
+    assert sorted(str(d.message) for d in raised.value.diagnostics) == sorted(messages)
+    assert {d.code for d in raised.value.diagnostics} == {"FC0302"}
+
+
 def test_missing_tensors_are_an_error_by_default_and_change_nothing(tmp_path):
     tensors = letter().state_dict()
     del tensors["b.weight"]

@@ -29,6 +29,7 @@ from flowconf.graph.exchange.traced_forward import (
 )
 from flowconf.graph.graph import Graph
 from flowconf.graph.shapes.sizes import Sizes
+from flowconf.graph.weights.renames import renamed
 from flowconf.language.paths import join
 from flowconf.language.registry import modules
 from flowconf.language.resolve.resolver import resolve
@@ -95,24 +96,18 @@ def _shortest(renames: Mapping[str, str]) -> dict[str, str]:
     """The renames without those implied by an outer prefix, the longest prefix first."""
     kept: dict[str, str] = {}
     for path in sorted(renames, key=len):
-        if renamed(path, kept) != renames[path]:
+        if renamed(path, kept.items())[1] != renames[path]:
             kept = {path: renames[path], **kept}
     return kept
-
-
-def renamed(name: str, renames: Mapping[str, str]) -> str:
-    """The name of a tensor after the first matching prefix of `renames` is replaced."""
-    for old, new in renames.items():
-        if not old or name == old or name.startswith(f"{old}."):
-            return join(new, name[len(old) :].lstrip("."))
-    return name
 
 
 def rebuilt(module: nn.Module, found: Imported) -> Graph:
     """Build the imported graph with the weights of the module. Raises `ConfigError` if they do not match."""
     graph = build_graph(resolve(from_data(found.document, "the imported graph")))
     wanted = graph.state_dict()
-    theirs = {renamed(name, found.rename): tensor for name, tensor in module.state_dict(keep_vars=True).items()}
+    theirs = {
+        renamed(name, found.rename.items())[1]: tensor for name, tensor in module.state_dict(keep_vars=True).items()
+    }
     placed = {id(tensor) for name, tensor in theirs.items() if name in wanted}
     mine = {n: tensor for n, tensor in theirs.items() if n in wanted or id(tensor) not in placed}  # tied ones only once
     try:

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 from flowconf.graph.sharded import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.reading import TensorFile, opened
+from flowconf.graph.weights.renames import ANY, renamed, with_any
 from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint
 from flowconf.report import (
+    Advice,
     ConfigError,
     Diagnostic,
     Place,
@@ -67,6 +69,11 @@ class Request:
     def place(self) -> Place:
         """The place of the source."""
         return self.how.place
+
+    @property
+    def start(self) -> str:
+        """What the names of the tensors in the source begin with, if only a part is loaded."""
+        return f"{self.how.at}." if self.how.at else ""
 
     def place_of(self, key: str) -> Place:
         """The place of a key, or else of the source."""
@@ -193,13 +200,16 @@ class _Comparison:
     """The tensors of a file and of a module, by name. Raises `ConfigError` if they do not fit."""
 
     def __init__(self, found: TensorFile, file: Path, module: nn.Module, request: Request, at: str) -> None:
-        names, mapping = weights_in(found), _mapping(weights_in(found), request)
+        names = weights_in(found)
+        below = [name for name in names if name.startswith(request.start)]
+        mapping = _mapping(below, request, at)
         self.again = _one_name_each(mapping, module)
         """The sources of a tensor with several names, the used one and another one."""
         self.target = _without_new(tensors_of(module), mapping, module)
-        _check_renames(request, names, at)
         self.report = WeightReport(str(file), at, others=dict(found.others))
-        self.pairs = _account(self.report, self.target, mapping, names, found.shape_of)
+        second = {source for _, source in self.again}
+        below = [name for name in below if name not in second]
+        self.pairs = _account(self.report, self.target, mapping, below, found.shape_of)
         """Target name -> source name, of the tensors to load."""
         _judge(self.report, request, self.target, mapping, names)
 
@@ -221,21 +231,50 @@ def _check_digest(file: Path, request: Request) -> None:
         raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
 
 
-def _mapping(names: list[str], request: Request) -> dict[str, str]:
-    """Target name -> source name, after `at` and `rename`."""
-    found = {}
+def _mapping(names: list[str], request: Request, at: str) -> dict[str, str]:
+    """Target name -> source name, after `rename`; a renamed tensor replaces one that has the name in the file.
+
+    Raises `ConfigError` for a prefix of `rename` without effect, and for two tensors that get the same name.
+    """
+    reporter, kept, given, used = Reporter(), dict[str, str](), dict[str, str](), set[str]()
+    for old, new in request.how.rename:
+        if new.split(".").count(ANY) > old.split(".").count(ANY):
+            message = f"`{new}` of `rename` has more `*` than `{old}`"
+            advice = "each `*` of the new prefix is one of the old prefix, in their order"
+            reporter.error("FC0302", message, request.place_of(f"rename.{old}"), path=at, advice=advice)
+    reporter.stop_on_errors()
+    start = len(request.start)
     for name in names:
-        inner = name
-        if request.how.at:
-            if not name.startswith(f"{request.how.at}."):
-                continue
-            inner = name[len(request.how.at) + 1 :]
-        for old, new in request.how.rename:
-            if inner == old or inner.startswith(f"{old}.") or not old:
-                inner = join(new, inner[len(old) :].lstrip("."))
-                break
-        found[inner] = name
-    return found
+        prefix, inner = renamed(name[start:], request.how.rename)
+        if prefix is None:
+            kept[inner] = name
+            continue
+        if inner in given:
+            message = f"`{given[inner]}` and `{name}` are both renamed to `{inner}`"
+            place, advice = request.place_of(f"rename.{prefix}"), "rename one of them, or give them different names"
+            reporter.error("FC0302", message, place, path=at, advice=advice)
+        given[inner] = name
+        used.add(prefix)
+    for old, _ in request.how.rename:
+        if names and old and old not in used:
+            _report_unused(old, [name[start:] for name in names], request, reporter, at)
+    reporter.stop_on_errors()
+    return kept | given
+
+
+def _report_unused(old: str, names: list[str], request: Request, reporter: Reporter, at: str) -> None:
+    """Report a prefix of `rename` that applies to no tensor."""
+    before = renamed(old, request.how.rename)[0]
+    advice: Advice | None = f"write `{old}` before `{before}`"
+    message = f"`{old}` of `rename` has no effect: `{before}` before it renames the same tensors"
+    if before == old:
+        if any(renamed(name, [(old, "")])[0] is not None for name in names):  # longer prefixes have taken them
+            return
+        message = f"no tensor in the file has the prefix `{old}` of `rename`"
+        parts = [name.split(".") for name in names]
+        prefixes = dict.fromkeys(".".join(one[:count]) for one in parts for count in range(1, len(one) + 1))
+        advice = suggest(old, list(prefixes), "prefixes")
+    reporter.error("FC0302", message, request.place_of(f"rename.{old}"), path=at, advice=advice)
 
 
 def _one_name_each(mapping: dict[str, str], module: nn.Module) -> list[tuple[str, str]]:
@@ -283,8 +322,8 @@ def _account(
         else:
             pairs.append((name, mapping[name]))
             report.loaded.append(name)
-    used, mapped = {mapping[name] for name in target if name in mapping}, set(mapping.values())
-    report.unused = [name for name in names if name not in used and name in mapped]
+    used = {mapping[name] for name in target if name in mapping}
+    report.unused = [name for name in names if name not in used]
     return pairs
 
 
@@ -354,11 +393,11 @@ def _counted(names: list[str], of: str) -> str:
 
 def _would_rename(missing: list[str], spare: list[str], request: Request) -> str | None:
     """The `rename` of a prefix that maps most of the missing tensors to unused ones."""
-    there, prefixes = set(spare), [_prefixes(name, missing[0]) for name in spare]
+    wanted, prefixes = set(missing), [_prefixes(name, missing[0]) for name in spare]
     counts = {}
-    for old, new in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
-        back = [join(old, name.removeprefix(new).lstrip(".")) for name in missing if name.startswith(new)]
-        counts[old, new] = sum(name in there for name in back)
+    for pair in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
+        for one in (pair, with_any(*pair)):
+            counts[one] = sum(renamed(name, [one])[1] in wanted for name in spare)
     if not counts:
         return None
     (old, new), count = max(counts.items(), key=lambda item: item[1])
@@ -370,20 +409,6 @@ def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
     old, new = name.split("."), wanted.split(".")
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(reversed(old), reversed(new), strict=False)))
     return (".".join(old[:-common]), ".".join(new[:-common])) if common else None
-
-
-def _check_renames(request: Request, names: list[str], at: str) -> None:
-    """Report prefixes of `rename` that no tensor has."""
-    start = f"{request.how.at}." if request.how.at else ""
-    inner = [name.removeprefix(start).split(".") for name in names if name.startswith(start)]
-    prefixes = dict.fromkeys(".".join(parts[:count]) for parts in inner for count in range(1, len(parts) + 1))
-    reporter = Reporter()
-    for old, _ in request.how.rename:
-        if inner and old and old not in prefixes:
-            message = f"no tensor in the file has the prefix `{old}` of `rename`"
-            place = request.place_of(f"rename.{old}")
-            reporter.error("FC0302", message, place, path=at, advice=suggest(old, list(prefixes), "prefixes"))
-    reporter.stop_on_errors()
 
 
 def _by_prefix(names: list[str]) -> list[tuple[str, int]]:
