@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +212,9 @@ def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[]
         adds or old is not None or is_section or _may_be_set(root, path, rules)
     ):
         raise _unknown(root, override, path, rules, groups)
+    if adds and root.at(path[:-1]) is None and (home := _home_of_member(root, override.key, rules)):
+        message = f"`{dotted(path[:-1])}` does not exist"
+        raise ConfigError(Diagnostic("FC0102", message, place, override.key, (), _renamed(override, dotted(home))))
     return put(root, path, from_plain(value, place), rules)
 
 
@@ -313,6 +316,11 @@ def _unknown(
         labels = (Label("set here", parent.place),)
     close = meant if meant in allowed else nearest(wrong, allowed)
     home = _home(root, meant, rules) if known == 0 else _below(parent, above, wrong) if close is None else None
+    member = _home_of_member(root, key, rules)
+    if member is not None and (root.at(member) is not None or member[-1] in rules.settable):
+        return ConfigError(
+            Diagnostic("FC0102", message, override.place, key, labels, _renamed(override, dotted(member)))
+        )
     if home is not None:
         advice: Advice = _renamed(override, dotted((*home, *path[known + 1 :])))
     elif close == wrong:  # a key that the config leaves out
@@ -351,6 +359,55 @@ def _below(parent: Node, above: Path, key: str) -> Path | None:
     """Where the only member of `parent` is that has a key which `parent` itself does not have."""
     found = [name for name, node in parent.members() if any(inner == key for inner, _ in node.members())]
     return (*above, found[0], key) if len(found) == 1 else None
+
+
+def _home_of_member(root: Node, key: str, rules: MergeRules) -> Path | None:
+    """Where a config has what a path in the graph means, such as `word.letter.latent`, or a new key or step there."""
+    top, around = rules.tops[:1], {*rules.verbs, rules.mount, rules.flow}
+    at: Path = top
+    names = [name for name in key.removeprefix(f"{dotted(top)}.").split(".") if name not in around]
+    while names:
+        found = next(
+            (one for one in _members(root, at, rules) if names[0] in (one[-1], _label(root, one, rules))), None
+        )
+        if found is None:
+            break
+        at = found
+        names.pop(0)
+    if not names:
+        return at
+    if len(names) > 1 or at == top:
+        return None
+    flow = next((path for path, kind in _around(root, at, rules) if kind is Kind.FLOW), None)
+    home = at if names[0] in rules.settable else flow
+    return None if home is None else (*home, names[0])
+
+
+def _around(root: Node, top: Path, rules: MergeRules) -> Iterator[tuple[Path, Kind]]:
+    """What is below a place of the graph, without what is below other steps, the nearest first."""
+    found = [top]
+    for path in found:
+        node = root.at(path)
+        for name, _ in node.members() if node is not None and isinstance(node.value, dict) else ():
+            below = (*path, name)
+            kind = kind_at(root, below, rules)
+            yield below, kind
+            if kind in (Kind.FLOW, Kind.BODY):
+                found.append(below)
+
+
+def _members(root: Node, top: Path, rules: MergeRules) -> Iterator[Path]:
+    """The steps and bodies that the graph has one level below a place."""
+    for path, kind in _around(root, top, rules):
+        if kind is Kind.STEP or (kind is Kind.BODY and path[-1] not in rules.verbs):
+            yield path
+
+
+def _label(root: Node, step: Path, rules: MergeRules) -> str | None:
+    """The label of the graph that a step mounts."""
+    places = (path for path, kind in _around(root, step, rules) if kind is Kind.PLAIN and path[-1] == rules.label)
+    label = root.at((*step, rules.label)) or next(map(root.at, places), None)
+    return str(label.value) if label is not None else None
 
 
 # quoting

@@ -15,6 +15,8 @@ from flowconf.report import ConfigError, Diagnostic
 from flowconf.text.compose import Composition
 from flowconf.text.overrides import parse, quoted
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
 
 def value(word: str) -> Any:
     (override,) = parse([word])
@@ -221,6 +223,27 @@ def test_what_words_do(composed: Callable[..., Composition], words: list[str], p
 def test_a_replaced_step_keeps_its_place_in_the_order(composed: Callable[..., Composition], word: str) -> None:
     plain, changed = composed(MAIN), composed(MAIN, word)
     assert list(changed.document.data["model"]["flow"]) == list(plain.document.data["model"]["flow"])
+
+
+LETTERS = "model.flow.words.map.graph.flow.letters.map.graph.flow"
+
+
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [
+        ("word.letter.latent=ReLU", f"{LETTERS}.latent=ReLU"),
+        ("model.word.letter.read.think.frozen=true", f"{LETTERS}.read.loop.flow.think.frozen=true"),
+        ("model.flow.word.letters.latent=ReLU", f"{LETTERS}.latent=ReLU"),
+        ("~model.flow.word.letter.reproduction", f"~{LETTERS}.reproduction"),
+        ("+model.word.tune=ReLU", "+model.flow.words.map.graph.flow.tune=ReLU"),
+        ("+model.flow.words.map.flow.tune=ReLU", "+model.flow.words.map.graph.flow.tune=ReLU"),
+    ],
+)
+def test_a_path_in_the_graph_is_answered_with_the_place_in_the_document(word: str, place: str) -> None:
+    """Summaries, losses and selectors write paths; the key of a word is a place in the document."""
+    with pytest.raises(ConfigError) as raised:
+        compose(CONFIGS / "fbrl_line.yaml", [word])
+    assert [(one.code, one.help) for one in raised.value.diagnostics] == [("FC0102", f"write `{place}`")]
 
 
 @pytest.mark.parametrize(

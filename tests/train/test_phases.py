@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from flowconf.api import build, load
+from flowconf.api import build, load, load_run
 from flowconf.language.changing import Changing, first_value, last_value, value_at
 from flowconf.language.points import Point, RunLength
 from flowconf.language.training import Convergence, PhaseSection, Trend
@@ -256,8 +256,17 @@ def test_resume_across_the_edges_of_phases(folder, step):
     assert_same(go_on(folder, folder.runs("again")[0]), whole)
 
 
+def test_a_phase_without_a_beginning_and_an_end_is_the_whole_run(folder):
+    """One line trains only a part."""
+    text = TINY + 'phases: {only: {freeze: "**", thaw: "logits:bias"}}\n'
+    run, still = (folder.train(text=one) for one in (text, text.replace("lr: 0.01", "lr: 0")))
+    assert {line["phase"] for line in run.log} == {"only"}
+    before, after = (load_run(one.folder, last=True).state_dict() for one in (still, run))
+    moved = [name for name in after if not torch.equal(after[name], before[name])]
+    assert moved == ["logits.bias"]
+
+
 MISTAKES = [
-    ("a: {freeze: stem}", "FC0122", "is the whole run"),
     ("a: {when: {step: 1}}\n  b: {freeze: stem}", "FC0122", "never begins"),
     ("a: {until: {step: 1, epoch: 1}}", "FC0122", "`epoch` and `step`"),
     ("a: {until: {}}", "FC0122", "got none"),

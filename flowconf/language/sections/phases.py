@@ -68,13 +68,9 @@ def wanted_values(training: TrainingConfig) -> Iterator[tuple[Path, str]]:
 
 
 def _check_order(training: TrainingConfig, name: str, before: str | None, reporter: Reporter) -> None:
-    """Report a phase that never begins, or that is the whole run."""
+    """Report a phase that never begins."""
     phase, where = training.phases[name], ("phases", name)
-    if before is None and phase.when is None and phase.until is None:
-        message = f"the phase `{name}` is the whole run"
-        advice = "set its beginning (`when`) or end (`until`)"
-        reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
-    elif before is not None and phase.when is None and training.phases[before].until is None:
+    if before is not None and phase.when is None and training.phases[before].until is None:
         message = f"the phase `{name}` never begins, because `{before}` before it has no end"
         advice = f"set the beginning of `{name}` (`when`) or the end of `{before}` (`until`)"
         reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
