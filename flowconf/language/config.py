@@ -49,6 +49,7 @@ RULES = MergeRules(
     verbs=frozenset(schema.VERBS),
     call="through",
     mount="graph",
+    label="label",
     bodies=frozenset({"skip", "router", "while", "until", "merge"}),
     settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
     optional=frozenset(

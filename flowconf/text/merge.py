@@ -33,8 +33,8 @@ class MergeRules:
         flow: the key of a mapping of steps.
         verbs: the verbs of a step.
         call: the verb of a step that is only a call.
-        label: the key of the name that a mounted graph has in paths.
         mount: the verb that takes a graph, and the folder in which named graphs are looked up.
+        label: the key of the name that a mounted graph has in paths.
         bodies: keys of a step, besides its verb, that hold a body.
         settable: keys that the command line may set on any step, and on any body that is a call or has a verb or a
             flow, whether or not they are written there.
@@ -52,7 +52,7 @@ class MergeRules:
     verbs: frozenset[str]
     call: str
     mount: str
-    label: str = "label"
+    label: str
     bodies: frozenset[str] = frozenset()
     settable: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()

@@ -476,8 +476,13 @@ def _element(text: str) -> str:
 
 
 def _pair(text: str) -> str:
-    parts = _split(text, ":")
-    return text if len(parts) < 2 else f"{parts[0]}:{_element(text[len(parts[0]) + 1 :])}"
+    key, *value = _split(text, ":")
+    if not value:
+        return text
+    bare = key.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "'\"":  # the grammar has escapes in keys, but no quotes
+        bare = re.sub(r"[\\()\[\]{}:=,\s]", r"\\\g<0>", bare[1:-1])
+    return f"{bare}:{_element(text[len(key) + 1 :])}"
 
 
 def _scalar(text: str) -> str:

@@ -16,6 +16,7 @@ RULES = MergeRules(
     flow="flow",
     call="through",
     mount="graph",
+    label="label",
     bodies=frozenset({"skip", "router", "while", "until", "merge"}),
     verbs=frozenset({"through", "also", "fork", "split", "gate", "switch", "loop", "map", "graph", "reuse"}),
     settable=frozenset({"frozen", "using", "from", "tag", "checkpoint", "after", "before", "label", "times", "with"}),

@@ -219,6 +219,13 @@ def test_what_words_do(composed: Callable[..., Composition], words: list[str], p
     assert found == expected
 
 
+def test_keys_in_quotes_may_be_any_selector() -> None:
+    word = """+optimizer.groups={"**:norm": {lr: 0.1}, 'a b.*': 1, "x,y=\\\\(z)": "p:q", plain.0: [2]}"""
+    (found,) = parse([word])
+    wanted = {"**:norm": {"lr": 0.1}, "a b.*": 1, "x,y=\\\\(z)": "p:q", "plain.0": [2]}
+    assert found.parsed.value() == wanted
+
+
 @pytest.mark.parametrize("word", ["model.flow.residual={through: A}", "model.flow.residual=A", "~model.flow.residual"])
 def test_a_replaced_step_keeps_its_place_in_the_order(composed: Callable[..., Composition], word: str) -> None:
     plain, changed = composed(MAIN), composed(MAIN, word)

@@ -301,7 +301,8 @@ def _check_one(again: list[tuple[str, str]], file: TensorFile, request: Request,
     for first, other in again:
         if not torch.equal(file.read(first), file.read(other)):
             message = f"`{first}` and `{other}` are one parameter here, but differ in `{shown_path(request.path)}`"
-            raise ConfigError(Diagnostic("FC0209", message, request.place, at, advice="remove `tie`, or one of them"))
+            advice = "use weights in which they are equal, or give each its own: without `tie` or `reuse`"
+            raise ConfigError(Diagnostic("FC0209", message, request.place, at, advice=advice))
 
 
 def _account(
