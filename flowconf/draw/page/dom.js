@@ -32,3 +32,24 @@ function filled(element, attributes, children) {
   }
   return element;
 }
+
+/** A button that calls `act`. */
+export function button(text, act, attributes = {}) {
+  return make("button", { type: "button", onclick: act, ...attributes }, text);
+}
+
+/** The names and values of `rows`, apart from those without a value. */
+export function facts(rows) {
+  const shown = rows.filter(([, value]) => value);
+  return make("dl", {}, shown.map(([name, value]) => [make("dt", {}, name), make("dd", {}, lined(String(value)))]));
+}
+
+/** Lines of code. */
+export function block(lines, look = null) {
+  return make("pre", { tabindex: "0", class: look }, lines.map((line) => make("span", { class: "line" }, line)));
+}
+
+/** A text with its line ends. */
+export function lined(text) {
+  return text.split("\n").flatMap((line, number) => (number ? [make("br"), line] : [line]));
+}

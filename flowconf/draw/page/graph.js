@@ -3,7 +3,7 @@
 import { readAddress, writeAddress } from "./address.js";
 import { cardOf, sizeOf } from "./cards.js";
 import { cameraOf } from "./camera.js";
-import { draw, make } from "./dom.js";
+import { button, draw, make } from "./dom.js";
 import { disturb, layOut } from "./layout.js";
 import { mapOf, matching, placeOf, visible } from "./map.js";
 import { chooserOf, overlaysOf } from "./overlays.js";
@@ -28,14 +28,15 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const search = make("input", { type: "search", placeholder: "search  /", "aria-label": "search members", autocomplete: "off", spellcheck: "false" });
   const count = make("span", { class: "count", role: "status" });
   const choice = chooserOf(overlays);
-  const shapes = make("button", { type: "button", "aria-pressed": "false" }, "shapes");
-  const trace = make("button", { type: "button", "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" }, "trace");
-  const button = (text, title, act) => make("button", { type: "button", title, "aria-label": title, onclick: act }, text);
+  const shapes = button("shapes", () => turnOn("shapes", !state.shapes), { "aria-pressed": "false" });
+  const traces = button("trace", () => turnOn("traces", !state.traces), { "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" });
+  const switches = { shapes, traces };
+  const tool = (text, title, act) => button(text, act, { title, "aria-label": title });
   const view = cameraOf(svg, stage);
   place.classList.add("graph");
   place.append(
     make("header", {}, make("h1", {}, data.heading ?? (root.name || "graph")), make("div", { class: "find" }, search, count),
-      make("div", { class: "tools" }, choice, shapes, trace, button("unfold", "unfold one level", () => deepen(1)), button("fold", "fold all", () => deepen(-1)), button("−", "zoom out", () => view.zoom(1 / 1.25)), button("+", "zoom in", () => view.zoom(1.25)), button("fit", "fit into the window", () => view.fit(root.size)))),
+      make("div", { class: "tools" }, choice, shapes, traces, tool("unfold", "unfold one level", () => deepen(1)), tool("fold", "fold all", () => deepen(-1)), tool("−", "zoom out", () => view.zoom(1 / 1.25)), tool("+", "zoom in", () => view.zoom(1.25)), tool("fit", "fit into the window", () => view.fit(root.size)))),
     make("main", {}, svg, side),
   );
 
@@ -156,24 +157,17 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     event.stopPropagation();
   });
   choice.addEventListener("change", () => setOverlay(choice.value));
-  shapes.addEventListener("click", () => setShapes(!state.shapes));
-  trace.addEventListener("click", () => setTraces(!state.traces));
 
   function setOverlay(name) {
     state.overlay = name in overlays ? name : "";
     choice.value = state.overlay;
     show();
   }
-  function setShapes(on) {
-    state.shapes = on;
-    shapes.setAttribute("aria-pressed", String(on));
-    svg.classList.toggle("shapes", on);
-    show();
-  }
 
-  function setTraces(on) {
-    state.traces = on;
-    trace.setAttribute("aria-pressed", String(on));
+  /** Show shapes or traces, or not. */
+  function turnOn(name, on) {
+    state[name] = on;
+    switches[name].setAttribute("aria-pressed", String(on));
     show();
   }
 
@@ -197,7 +191,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     ArrowDown: () => go(beside(0, 1)), ArrowUp: () => go(beside(0, -1)), ArrowRight: () => go(beside(1, 0)), ArrowLeft: () => go(beside(-1, 0)),
     Enter: () => turn(state.selected),
     Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
-    0: () => view.fit(root.size), s: () => setShapes(!state.shapes), t: () => setTraces(!state.traces), "/": () => search.focus(),
+    0: () => view.fit(root.size), s: () => shapes.click(), t: () => traces.click(), "/": () => search.focus(),
   };
   place.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {
@@ -244,7 +238,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     else if (given.open === null && data.depth) for (const one of walk(root)) setOpen(one, one.depth < data.depth);
     else if (given.open === null) unfoldWhatFits();
     state.isDefault = given.open === null;
-    setShapes(given.shapes);
+    turnOn("shapes", given.shapes);
     view.fit(root.size);
     const chosen = given.at && (tree.nodes.get(given.at) ?? [...walk(root)].find((one) => pathOf(one) === given.at));
     if (chosen) go(chosen, false);

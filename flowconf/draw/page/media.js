@@ -1,7 +1,8 @@
 // What callbacks log besides numbers: images, histograms over the steps of a run, and texts.
 
 import { variable } from "./colours.js";
-import { make } from "./dom.js";
+import { lined, make } from "./dom.js";
+import { digits, full } from "./numbers.js";
 
 const WIDTH = 360, HEIGHT = 180, BASE64 = /^[A-Za-z0-9+/]+=*$/;
 
@@ -22,7 +23,7 @@ export function mediaOf({ images, histograms, texts }) {
 
 function imageOf({ name, step, file, png }) {
   const shown = pictureOf(png, name) ?? make("p", { class: "muted" }, `${file} is not in this page: it is missing or too large`);
-  return figureOf(name, `step ${step.toLocaleString("en-US")}`, shown);
+  return figureOf(name, `step ${full(step)}`, shown);
 }
 
 /** The steps of a run from left to right, values from the bottom up, and counts as shades. */
@@ -39,19 +40,15 @@ function histogramOf(name, steps) {
       ink.fillRect(column * wide, HEIGHT - ((first - low) / span) * HEIGHT - (bin + 1) * tall, Math.max(1, wide - 0.5), Math.max(1, tall));
     }
   }
-  const range = `${short(low)} to ${short(high)}, steps ${steps[0].step.toLocaleString("en-US")} to ${steps.at(-1).step.toLocaleString("en-US")}`;
+  const range = `${digits(low, 3)} to ${digits(high, 3)}, steps ${full(steps[0].step)} to ${full(steps.at(-1).step)}`;
   return figureOf(name, range, canvas);
 }
 
 function textOf(name, steps) {
-  const lines = steps.map(({ step, text }) => [make("b", {}, `step ${step.toLocaleString("en-US")}`), make("div", {}, ...text.split("\n").flatMap((line, number) => (number ? [make("br"), line] : [line])))]);
+  const lines = steps.map(({ step, text }) => [make("b", {}, `step ${full(step)}`), make("div", {}, lined(text))]);
   return figureOf(name, "", make("div", { class: "texts" }, lines));
 }
 
 function figureOf(name, note, ...content) {
   return make("figure", { "aria-label": name }, make("figcaption", {}, name, make("span", { class: "nearest" }, note)), content);
-}
-
-function short(value) {
-  return String(Number(value.toPrecision(3)));
 }

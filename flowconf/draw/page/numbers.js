@@ -20,7 +20,12 @@ export function percent(share) {
 
 /** A measured number in four digits; with an exponent if `size`, that of the numbers beside it, is far from 1. */
 export function figure(value, size = Math.abs(value)) {
-  return value !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : String(Number(value.toPrecision(4)));
+  return value !== 0 && (size < 1e-3 || size >= 1e6) ? value.toExponential(2) : digits(value, 4);
+}
+
+/** A number in at most so many digits. */
+export function digits(value, most) {
+  return String(Number(value.toPrecision(most)));
 }
 
 /** The numbers of an axis, all with an exponent or none; "" for null. */

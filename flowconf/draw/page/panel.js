@@ -1,6 +1,6 @@
 // The panel beside the map: the whole graph, or all about the selected member.
 
-import { make } from "./dom.js";
+import { block, button, facts, make } from "./dom.js";
 import { weightNotes } from "./cards.js";
 import { full, percent } from "./numbers.js";
 import { largest } from "./overlays.js";
@@ -36,7 +36,7 @@ function overview(tree, data, overlay, go) {
 function marked(tree, data, go) {
   const row = ([id, { kind, texts }]) => {
     const one = tree.nodes.get(id);
-    const name = one ? make("button", { type: "button", onclick: () => go(one) }, pathOf(one) || tree.root.name || "graph") : make("span", {}, id);
+    const name = one ? button(pathOf(one) || tree.root.name || "graph", () => go(one)) : make("span", {}, id);
     return make("li", {}, make("b", {}, `${kind} `), name, texts.map((text) => make("div", { class: "muted" }, text)));
   };
   const marks = Object.entries(data.marks ?? {}), notes = data.notes ?? [];
@@ -50,7 +50,8 @@ function ranked(one, overlay, top, go) {
   line.style.width = `${(100 * share) / top}%`;
   const figures = make("span", { class: "figures" }, overlay.texts?.get(one.id) ?? percent(share));
   const calls = make("span", { class: "calls" }, (one.calls ?? [one.source_name ?? ""]).join(" · "));
-  return make("li", {}, make("button", { type: "button", onclick: () => go(one) }, make("span", { class: "path" }, breakable(pathOf(one))), figures, calls, make("span", { class: "place" }, placeText(one.origin ?? one.place)), line));
+  const path = make("span", { class: "path" }, breakable(pathOf(one))), place = make("span", { class: "place" }, placeText(one.origin ?? one.place));
+  return make("li", {}, button([path, figures, calls, place, line], () => go(one)));
 }
 
 function notation(tree) {
@@ -71,8 +72,8 @@ function notation(tree) {
 
 function about(one, tree, data, go) {
   const around = above(one).filter((node) => node.parent && node.kind !== "range");
-  const crumbs = [make("button", { type: "button", onclick: () => go(null) }, tree.root.name || "graph")];
-  for (const node of around) crumbs.push(" › ", make("button", { type: "button", onclick: () => go(node) }, node.name));
+  const crumbs = [button(tree.root.name || "graph", () => go(null))];
+  for (const node of around) crumbs.push(" › ", button(node.name, () => go(node)));
   return [
     make("nav", { "aria-label": "around it" }, crumbs),
     make("h2", {}, one.name || one.verb || one.kind),
@@ -120,7 +121,7 @@ function links(one, tree, go) {
     const text = node?.name || { input: "input", output: "output", joint: "joint" }[node?.kind] || other;
     const kind = link.kind === "stream" ? "" : link.kind === "kept" ? "residual" : link.kind;
     const more = [kind, link.name, link.shape].filter(Boolean).join(" · ");
-    return make("li", {}, make("button", { type: "button", onclick: () => go(node) }, text), more && make("span", { class: "muted" }, ` ${more}`));
+    return make("li", {}, button(text, () => go(node)), more && make("span", { class: "muted" }, ` ${more}`));
   };
   const into = mine.filter((link) => link.to === one.id).map((link) => row(link, link.from));
   const out = mine.filter((link) => link.from === one.id).map((link) => row(link, link.to));
@@ -167,22 +168,9 @@ function indentOf(lines) {
   return Math.min(...lines.filter((line) => line.trim()).map((line) => line.length - line.trimStart().length));
 }
 
-function block(lines, look = null) {
-  return make("pre", { tabindex: "0", class: look }, lines.map((line) => make("span", { class: "line" }, line)));
-}
-
-function facts(rows) {
-  const shown = rows.filter(([, value]) => value);
-  return make("dl", {}, shown.map(([name, value]) => [make("dt", {}, name), make("dd", {}, ...lined(String(value)))]));
-}
-
 /** A path that breaks after its dots. */
 function breakable(path) {
   return path.split(/(?<=\.)/).flatMap((name) => [name, make("wbr")]);
-}
-
-function lined(text) {
-  return text.split("\n").flatMap((line, number) => (number ? [make("br"), line] : [line]));
 }
 
 function placeText(place) {

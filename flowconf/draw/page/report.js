@@ -2,11 +2,11 @@
 
 import { chartsOf } from "./charts.js";
 import { letterOf } from "./colours.js";
-import { make } from "./dom.js";
+import { block, button, facts, make } from "./dom.js";
 import { showGraph } from "./graph.js";
 import { mediaOf } from "./media.js";
 import { predictionsOf } from "./predictions.js";
-import { block, facts, results, runsTable, settings } from "./tables.js";
+import { results, runsTable, settings } from "./tables.js";
 
 const MOST_OPEN = 40;
 
@@ -24,7 +24,8 @@ export function reportIn(place, graphOf, ask = null) {
   const charts = chartsOf();
   const parts = { top: make("div", { class: "top" }), sections: make("nav", { class: "sections", "aria-label": "sections" }), results: make("section"), curves: section("Curves", charts.element), predictions: make("div"), media: make("div"), chosen: make("div") };
   const sorting = { by: "", sign: 1 };
-  let data = null, chosen = null, chosenShown = "", mediaShown = null, predictionsShown = "", sectionsShown = "";
+  const made = new Map();
+  let data = null, chosen = null;
   place.classList.add("report");
   place.append(...Object.values(parts));
 
@@ -40,10 +41,7 @@ export function reportIn(place, graphOf, ask = null) {
     },
     choose(run) {
       chosen = run.id;
-      showPredictions();
-      showMedia();
       showChosen();
-      showSections();
       parts.chosen.scrollIntoView({ block: "start" });
     },
     point: (run) => charts.point(run),
@@ -58,18 +56,20 @@ export function reportIn(place, graphOf, ask = null) {
     showResults();
     charts.update(runs);
     parts.curves.hidden = charts.element.hidden;
-    showPredictions();
-    showMedia();
     showChosen();
-    showSections();
+  }
+
+  /** Fill a part with what `content` gives, unless it was made from the same. */
+  function renew(part, from, content) {
+    if (made.get(part) === from) return;
+    made.set(part, from);
+    part.replaceChildren(...content());
   }
 
   /** List the sections, which a click brings into the window. */
   function showSections() {
     const now = titles().map((title) => title.textContent);
-    if (now.join("\n") === sectionsShown) return;
-    sectionsShown = now.join("\n");
-    parts.sections.replaceChildren(...now.map((text, at) => make("button", { type: "button", onclick: () => bring(at) }, text)));
+    renew(parts.sections, now.join("\n"), () => now.map((text, at) => button(text, () => bring(at))));
   }
 
   function bring(at) {
@@ -101,39 +101,30 @@ export function reportIn(place, graphOf, ask = null) {
     if (focused >= 0) [...parts.results.querySelectorAll("button, input")][focused]?.focus({ preventScroll: true });
   }
 
-  /** Show the settings, weights and graph of the chosen run, unless they are shown already. */
+  /** Show all about the chosen run: its predictions, what it logged, and its settings, weights and graph. */
   function showChosen() {
-    const { runs } = data, number = runs.findIndex((run) => run.id === chosen), run = runs[number];
-    const now = run ? JSON.stringify([run.id, runs.length > 1, number, run.name, runs.length > 1 && run.facts, run.settings, run.weights, run.environment]) : "";
-    if (now === chosenShown) return;
-    chosenShown = now;
-    const graph = run && graphPart(run);
-    parts.chosen.replaceChildren(...(run ? [
-      runs.length > 1 && make("section", {}, make("h2", {}, `${letterOf(number)}  ${run.name}`), facts(run.facts)),
-      graph?.element,
-      run.weights.length > 0 && section("Weights", block(run.weights)),
-      make("details", { open: runs.length === 1 && run.settings.length <= MOST_OPEN }, make("summary", {}, `Settings (${run.settings.length})`), settings(run)),
-      make("details", {}, make("summary", {}, "Environment"), facts(run.environment)),
-    ].filter(Boolean) : []));
+    const { runs } = data, run = chosenRun(), predictions = run?.predictions, media = run?.media;
+    const heading = titled("Predictions", "of"), number = runs.indexOf(run);
+    renew(parts.predictions, JSON.stringify([heading, predictions]), () => (predictions?.tasks.length ? [section(heading, predictionsOf(predictions))] : []));
+    renew(parts.media, media, () => {
+      const shown = media ? mediaOf(media) : [];
+      return shown.length ? [section(titled("Logged", "by"), shown)] : [];
+    });
+    const from = run && JSON.stringify([run.id, runs.length > 1, number, run.name, runs.length > 1 && run.facts, run.settings, run.weights, run.environment]);
+    let graph = null;
+    renew(parts.chosen, from, () => {
+      if (!run) return [];
+      graph = graphPart(run);
+      return [
+        runs.length > 1 && make("section", {}, make("h2", {}, `${letterOf(number)}  ${run.name}`), facts(run.facts)),
+        graph?.element,
+        run.weights.length > 0 && section("Weights", block(run.weights)),
+        make("details", { open: runs.length === 1 && run.settings.length <= MOST_OPEN }, make("summary", {}, `Settings (${run.settings.length})`), settings(run)),
+        make("details", {}, make("summary", {}, "Environment"), facts(run.environment)),
+      ].filter(Boolean);
+    });
     graph?.start();
-  }
-
-  /** Show the predictions of the chosen run, unless they are shown already. */
-  function showPredictions() {
-    const found = chosenRun()?.predictions ?? null, title = titled("Predictions", "of");
-    const now = JSON.stringify([title, found]);
-    if (now === predictionsShown) return;
-    predictionsShown = now;
-    parts.predictions.replaceChildren(...(found?.tasks.length ? [section(title, predictionsOf(found))] : []));
-  }
-
-  /** Show the images, histograms and texts of the chosen run, unless they are shown already. */
-  function showMedia() {
-    const media = chosenRun()?.media ?? null;
-    if (media === mediaShown) return;
-    mediaShown = media;
-    const shown = media ? mediaOf(media) : [];
-    parts.media.replaceChildren(...(shown.length ? [section(titled("Logged", "by"), shown)] : []));
+    showSections();
   }
 
   function chosenRun() {

@@ -2,7 +2,8 @@
 
 import { colourOf, letterOf } from "./colours.js";
 import { splitsOf } from "./curves.js";
-import { make } from "./dom.js";
+import { button, make } from "./dom.js";
+import { digits, full } from "./numbers.js";
 
 /** The values of one run with its best weights: a row for each quantity, and a column for each split. */
 export function results(run) {
@@ -12,7 +13,7 @@ export function results(run) {
     const [first, ...rest] = name.split("/"), column = splits.indexOf(first);
     const key = column < 0 ? name : rest.join("/");
     if (!rows.has(key)) rows.set(key, [key, ...splits.map(() => "")]);
-    rows.get(key)[1 + Math.max(0, column)] = figure(value);
+    rows.get(key)[1 + Math.max(0, column)] = digits(value, 5);
   }
   return rows.size ? table(["best weights", ...splits], [...rows.values()], "results") : make("p", { class: "muted" }, "Nothing has been evaluated.");
 }
@@ -27,16 +28,16 @@ export function runsTable({ runs, differs }, sorting, acts) {
   const columns = [
     { title: "run", value: (_, number) => number },
     { title: "status", value: (run) => run.status },
-    steps && { title: "step", value: (run) => run.step ?? 0, text: (value) => value.toLocaleString("en-US"), right: true },
+    steps && { title: "step", value: (run) => run.step ?? 0, text: full, right: true },
     ...differs.map(({ key, values }) => ({ title: key, value: (_, number) => asNumber(values[number]), text: (value) => String(value ?? "") })),
-    ...names.map((name) => ({ title: name, value: (run) => run.metrics[name] ?? null, text: (value) => (value === null ? "" : figure(value)), right: true })),
+    ...names.map((name) => ({ title: name, value: (run) => run.metrics[name] ?? null, text: (value) => (value === null ? "" : digits(value, 5)), right: true })),
   ].filter(Boolean);
   const order = [...runs.keys()];
   const by = columns.find((column) => column.title === sorting.by);
   if (by) order.sort((a, b) => sorting.sign * compare(by.value(runs[a], a), by.value(runs[b], b)));
   const head = columns.map((column) => {
     const arrow = column === by ? (sorting.sign > 0 ? " ↑" : " ↓") : "";
-    return make("th", { class: column.right && "right" }, make("button", { type: "button", onclick: () => acts.sort(column.title) }, column.title + arrow));
+    return make("th", { class: column.right && "right" }, button(column.title + arrow, () => acts.sort(column.title)));
   });
   const body = order.map((number) => row(runs[number], number, columns, acts));
   return make("div", { class: "wide tall" }, make("table", { class: "runs" }, make("thead", {}, make("tr", {}, head)), make("tbody", {}, body)));
@@ -48,7 +49,7 @@ function row(run, number, columns, acts) {
   swatch.style.background = colourOf(number);
   const box = make("input", { type: "checkbox", "aria-label": `show ${run.name}`, onchange: () => acts.hide(run) });
   box.checked = !run.hidden;
-  const name = make("button", { type: "button", onclick: () => acts.choose(run) }, run.name);
+  const name = button(run.name, () => acts.choose(run));
   const cells = others.map((column) => {
     const text = (column.text ?? String)(column.value(run, number));
     return make("td", { class: column.right && "right", title: text.length > 40 && text }, text.length > 40 ? `${text.slice(0, 39)}…` : text);
@@ -71,19 +72,7 @@ export function settings(run) {
   return table(["setting", "value", "written at"], run.settings, "settings");
 }
 
-export function facts(rows) {
-  return make("dl", {}, rows.map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
-}
-
-export function block(lines) {
-  return make("pre", { tabindex: "0" }, lines.map((line) => make("span", { class: "line" }, line)));
-}
-
 function table(head, rows, kind) {
   const cells = (row, tag) => row.map((cell) => make(tag, {}, cell ?? ""));
   return make("div", { class: "wide" }, make("table", { class: kind }, make("thead", {}, make("tr", {}, cells(head, "th"))), make("tbody", {}, rows.map((row) => make("tr", {}, cells(row, "td"))))));
-}
-
-function figure(value) {
-  return String(Number(value.toPrecision(5)));
 }
