@@ -9,6 +9,7 @@ occur in training images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from string import ascii_letters, ascii_lowercase, digits
 
@@ -20,9 +21,8 @@ from flowconf.fbrl.pictures import (
     MOST,
     Cut,
     CutLetters,
-    CutLines,
     CutParagraphs,
-    CutWords,
+    CutText,
     Draw,
     Style,
     check,
@@ -92,14 +92,22 @@ def fbrl_letters(
     return _splits("letters", (images, judged, judged), render, CutLetters(style), fields, seed)
 
 
-def _word_fields(size: Sequence[int], **others: object) -> Declared:
+def _text_fields(places: Sequence[int], size: Sequence[int], **others: object) -> Declared:
+    """The fields of images of text with so many `places`: of letters, of words and their letters, or of lines."""
+    ends = dict(zip(("lengths", "counts"), range(len(places) - 1, 0, -1), strict=False))
     return {
         "image": ((1, *size), torch.float32),
-        "centres": ((LONGEST, 2), torch.float32),
-        "present": ((LONGEST,), torch.float32),
-        "letters": ((LONGEST,), torch.int64, len(ascii_lowercase)),
-        "count": ((), torch.int64, LONGEST),
+        "centres": ((places[0], 2), torch.float32),
+        "present": ((places[0],), torch.float32),
+        "letters": ((*places,), torch.int64, len(ascii_lowercase)),
+        **{name: ((*places[:depth],), torch.int64, places[depth]) for name, depth in ends.items()},
+        "count": ((), torch.int64, places[0]),
     }
+
+
+_word_fields = partial(_text_fields, (LONGEST,))
+_line_fields = partial(_text_fields, (MOST, LONGEST))
+_paragraph_fields = partial(_text_fields, (MOST, MOST, LONGEST))
 
 
 @provides("image", "centres", "present", "letters", "count", shapes=_word_fields, reader=read_words)
@@ -137,18 +145,7 @@ def fbrl_words(
         return word_pictures(style, drawn, draw, chance)
 
     counts = images, 6 * len(words.validation) * len(fonts), 2 * len(words.test) * len(fonts)
-    return _splits("words", counts, render, CutWords(style), _word_fields(size), seed)
-
-
-def _line_fields(size: Sequence[int], **others: object) -> Declared:
-    return {
-        "image": ((1, *size), torch.float32),
-        "centres": ((MOST, 2), torch.float32),
-        "present": ((MOST,), torch.float32),
-        "letters": ((MOST, LONGEST), torch.int64, len(ascii_lowercase)),
-        "lengths": ((MOST,), torch.int64, LONGEST),
-        "count": ((), torch.int64, MOST),
-    }
+    return _splits("words", counts, render, CutText(style), _word_fields(size), seed)
 
 
 @provides("image", "centres", "present", "letters", "lengths", "count", shapes=_line_fields, reader=read_lines)
@@ -178,19 +175,7 @@ def fbrl_lines(
     def render(split: str, count: int, chance: Random) -> dict[str, Tensor]:
         return line_pictures(style, count, draws[split], chance)
 
-    return _splits("lines", (images, 600, 600), render, CutLines(style), _line_fields(size), seed)
-
-
-def _paragraph_fields(size: Sequence[int], **others: object) -> Declared:
-    return {
-        "image": ((1, *size), torch.float32),
-        "centres": ((MOST, 2), torch.float32),
-        "present": ((MOST,), torch.float32),
-        "letters": ((MOST, MOST, LONGEST), torch.int64, len(ascii_lowercase)),
-        "lengths": ((MOST, MOST), torch.int64, LONGEST),
-        "counts": ((MOST,), torch.int64, MOST),
-        "count": ((), torch.int64, MOST),
-    }
+    return _splits("lines", (images, 600, 600), render, CutText(style), _line_fields(size), seed)
 
 
 @provides(

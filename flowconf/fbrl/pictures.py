@@ -238,7 +238,7 @@ def _spell(row: Tensor, word: str) -> None:
 
 
 class Cut(ABC):
-    """The common part of all batches: cutting images from their canvases, noise, and locations."""
+    """The common part of all batches: cutting images from their canvases, and noise."""
 
     def __init__(self, style: Style) -> None:
         self.style = style
@@ -273,15 +273,6 @@ class Cut(ABC):
         noise = torch.randn(clean.shape, generator=generator, device=device)
         return clean.add_(noise.mul_(deviation)).clamp_(0, 1)
 
-    def centres(self, columns: Tensor, present: Tensor, corners: Corners) -> Tensor:
-        """The (x, y) in [-1, 1], [B, N, 2], of points at `columns` [B, N] on the middle row of the canvas."""
-        top, left = corners.at.unbind(dim=1)
-        height, width = self.style.size
-        middle = (self.style.canvas[0] - 1) / 2 - top
-        across = (columns - left[:, None]) * (2 / (width - 1)) - 1
-        down = (middle * (2 / (height - 1)) - 1)[:, None].expand_as(across)
-        return torch.stack((across, down), dim=-1) * present[:, :, None]
-
 
 class CutLetters(Cut):
     """Makes a batch of `images`, `letter` and `alone`, the row of the letter in `letters_alone`."""
@@ -302,54 +293,42 @@ class CutLetters(Cut):
         return {"image": image, "label": batch["letter"], **alone, **halved}
 
 
-class CutWords(Cut):
-    """Makes a batch of `images`, `letters` and `columns`, the centre of each letter on the canvas."""
+class CutText(Cut):
+    """Makes a batch of `images`, `letters` [B, ..., N] and `columns`, the centre of each outermost part on the canvas."""
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         corners = self.corners(len(batch["images"]), generator)
-        present = batch["letters"] >= 0
+        image = self.image(batch["images"], corners, generator)
+        present, ends = batch["letters"] >= 0, {}
+        for name in ("lengths", "counts")[: present.dim() - 2]:
+            inside, present = present, present.any(dim=-1)
+            ends[name] = torch.where(present, inside.sum(dim=-1) - 1, ABSENT)
         return {
-            "image": self.image(batch["images"], corners, generator),
-            "centres": self.centres(batch["columns"], present, corners),
+            "image": image,
+            "centres": self.centres(batch, corners) * present[:, :, None],
             "present": present.float(),
             "letters": batch["letters"],
+            **ends,
             "count": present.sum(dim=1) - 1,
         }
 
-
-class CutLines(Cut):
-    """Makes a batch of `images`, `letters` and `columns`, the centre of each word on the canvas."""
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        corners = self.corners(len(batch["images"]), generator)
-        lengths, present = parts(batch["letters"])
-        return {
-            "image": self.image(batch["images"], corners, generator),
-            "centres": self.centres(batch["columns"], present, corners),
-            "present": present.float(),
-            "letters": batch["letters"],
-            "lengths": lengths,
-            "count": present.sum(dim=1) - 1,
-        }
+    def centres(self, batch: Batch, corners: Corners) -> Tensor:
+        """The (x, y) in [-1, 1], [B, N, 2], of points at `columns` [B, N] on the middle row of the canvas."""
+        top, left = corners.at.unbind(dim=1)
+        height, width = self.style.size
+        middle = (self.style.canvas[0] - 1) / 2 - top
+        across = (batch["columns"] - left[:, None]) * (2 / (width - 1)) - 1
+        down = (middle * (2 / (height - 1)) - 1)[:, None].expand_as(across)
+        return torch.stack((across, down), dim=-1)
 
 
-class CutParagraphs(Cut):
+class CutParagraphs(CutText):
     """Makes a batch of `images`, `letters` and `rows`, the middle of each line on the canvas."""
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        corners = self.corners(len(batch["images"]), generator)
-        lengths, words = parts(batch["letters"])
-        counts, lines = words.sum(dim=2), words.any(dim=2)
+    def centres(self, batch: Batch, corners: Corners) -> Tensor:
+        """The (x, y) in [-1, 1], [B, N, 2], of points at `rows` [B, N] in the middle of the image."""
         down = (batch["rows"] - corners.at[:, :1]) * (2 / (self.style.size[0] - 1)) - 1
-        return {
-            "image": self.image(batch["images"], corners, generator),
-            "centres": torch.stack((torch.zeros_like(down), down), dim=-1) * lines[:, :, None],
-            "present": lines.float(),
-            "letters": batch["letters"],
-            "lengths": lengths,
-            "counts": torch.where(lines, counts - 1, ABSENT),
-            "count": lines.sum(dim=1) - 1,
-        }
+        return torch.stack((torch.zeros_like(down), down), dim=-1)
 
 
 def _between(pictures: Tensor, fraction: Tensor) -> Tensor:
@@ -357,15 +336,6 @@ def _between(pictures: Tensor, fraction: Tensor) -> Tensor:
     down, across = (part[:, None, None] for part in fraction.unbind(dim=1))
     pictures = torch.lerp(pictures[:, :-1], pictures[:, 1:], down)
     return torch.lerp(pictures[:, :, :-1], pictures[:, :, 1:], across)
-
-
-def parts(letters: Tensor) -> tuple[Tensor, Tensor]:
-    """The class of each word's length (the length minus 1, -100 for no word), and whether there is one: [...].
-
-    `letters` is [..., 4].
-    """
-    lengths = (letters >= 0).sum(dim=-1)
-    return torch.where(lengths > 0, lengths - 1, ABSENT), lengths > 0
 
 
 def blur(pictures: Tensor, sigma: float) -> Tensor:
