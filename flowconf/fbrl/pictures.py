@@ -294,7 +294,7 @@ class CutLetters(Cut):
 
 
 class CutText(Cut):
-    """Makes a batch of `images`, `letters` [B, ..., N] and `columns`, the centre of each outermost part on the canvas."""
+    """Makes a batch of `images`, `letters` [B, ..., N] and `columns`, the centre of each outer part on the canvas."""
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         corners = self.corners(len(batch["images"]), generator)

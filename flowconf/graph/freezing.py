@@ -61,7 +61,7 @@ def is_frozen(module: nn.Module) -> bool:
     parameters = list(module.parameters())
     if parameters:
         return not any(parameter.requires_grad for parameter in parameters)
-    return _effective(module) == "all"
+    return is_evaluating(module)
 
 
 def is_evaluating(module: nn.Module) -> bool:

@@ -6,6 +6,7 @@ them, the graph is refused.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -139,15 +140,12 @@ class _Search:
         """The trial with small sizes, and a note of the largest accepted size of each symbol."""
         self.others = fits.sizes.at({symbol: small - 1 for symbol, small in chosen.items()})
         for symbol, small in chosen.items():
-            fitting_size, failing = small, LARGE
-            while failing - fitting_size > 1:
-                middle = (fitting_size + failing) // 2
-                if _fails(self.run(fits.sizes.at({**chosen, symbol: middle}))):
-                    failing = middle
-                else:
-                    fitting_size = middle
-            if failing < LARGE:
-                _note(fits, f"`{symbol}` must be at most {fitting_size}")
+            larger = range(small + 1, LARGE)
+            fitting_count = bisect_left(
+                larger, True, key=lambda size: self.fails_at(fits.sizes, {**chosen, symbol: size})
+            )
+            if fitting_count < len(larger):
+                _note(fits, f"`{symbol}` must be at most {small + fitting_count}")
         return fits
 
     def with_offset(self, symbols: Sequence[str], sizes: Sizes) -> Trial | None:
@@ -183,15 +181,12 @@ class _Search:
     def smallest(self, forms: Mapping[str, Form], sizes: Sizes, named: Sequence[str]) -> int:
         """The smallest size of the form of some symbols, where the others are large."""
         step, offset = forms[named[0]]
-        failing, fitting_count = -1 if offset else 0, COUNTS[0]
-        while fitting_count - failing > 1:
-            middle = (failing + fitting_count) // 2
-            numbers = _numbers(forms, COUNTS[0]) | dict.fromkeys(named, step * middle + offset)
-            if self.fits(sizes.at(numbers)):
-                fitting_count = middle
-            else:
-                failing = middle
-        return step * fitting_count + offset
+        tried = range(offset or step, step * COUNTS[0] + offset, step)
+        large = _numbers(forms, COUNTS[0])
+        failing = bisect_left(
+            tried, True, key=lambda size: not self.fails_at(sizes, large | dict.fromkeys(named, size))
+        )
+        return tried.start + step * failing
 
     def exact(self, symbols: Sequence[str], sizes: Sizes) -> Trial | None:
         """A trial with the only sizes that fit, the same for all symbols, and a note of them; None without any."""
@@ -209,13 +204,11 @@ class _Search:
 
     def range_of(self, fits: Trial, symbols: Sequence[str], sizes: Sizes, size: int) -> Trial:
         """The trial, with a note of the range of sizes around one that fits."""
-        needed = [
-            symbol for symbol in symbols if _fails(self.run(sizes.at({**dict.fromkeys(symbols, size), symbol: LARGE})))
-        ]
+        needed = [symbol for symbol in symbols if self.fails_at(sizes, {**dict.fromkeys(symbols, size), symbol: LARGE})]
         ends = []
         for direction in (-1, 1):
             end = size
-            while 1 <= end + direction <= LARGE and not self.fails_at(symbols, sizes, end + direction):
+            while 1 <= end + direction <= LARGE and not self.fails_at(sizes, dict.fromkeys(symbols, end + direction)):
                 end += direction
             ends.append(end)
         self.others = None
@@ -225,8 +218,8 @@ class _Search:
         _note(fits, f"{joined(needed or list(symbols))}{both}")
         return fits
 
-    def fails_at(self, symbols: Sequence[str], sizes: Sizes, size: int) -> bool:
-        return _fails(self.run(sizes.at(dict.fromkeys(symbols, size))))
+    def fails_at(self, sizes: Sizes, numbers: Mapping[str, int]) -> bool:
+        return _fails(self.run(sizes.at(numbers)))
 
     def refuse_holes(self, found: Trial) -> None:
         """Report each `_` that was filled with a size that depends on an unknown one."""

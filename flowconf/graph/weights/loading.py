@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from flowconf.report import (
 EMPTY = '""'
 FEW = 4
 """The names that a message lists."""
+CHOICES = {"mismatched": ("error", "ignore")} | dict.fromkeys(("missing", "unused"), ("error", "warn", "ignore"))
 
 
 def as_key(key: str, value: str | Mapping[str, str]) -> str:
@@ -124,23 +126,15 @@ def weights_in(file: TensorFile) -> list[str]:
 
 def tensors_of(module: nn.Module) -> dict[str, Tensor]:
     """The parameters and persistent buffers below `module`; shared ones are listed once, with their first name."""
-    names: dict[int, str] = {}
-    state = module.state_dict(keep_vars=True).items()
-    return {
-        name: tensor
-        for name, tensor in state
-        if isinstance(tensor, Tensor) and names.setdefault(id(tensor), name) == name
-    }
+    return {names[0]: tensor for tensor, names in _names_of(module).items()}
 
 
-def other_names(module: nn.Module) -> dict[str, list[str]]:
-    """Parameter or buffer -> the further names of the same tensor below `module`; only for those that have some."""
-    first: dict[int, str] = {}
-    found: dict[str, list[str]] = {}
+def _names_of(module: nn.Module) -> dict[Tensor, list[str]]:
+    """The parameters and persistent buffers below `module`, each with all its names."""
+    found: dict[Tensor, list[str]] = {}
     for name, tensor in module.state_dict(keep_vars=True).items():
-        known = first.setdefault(id(tensor), name)
-        if known != name:
-            found.setdefault(known, []).append(name)
+        if isinstance(tensor, Tensor):
+            found.setdefault(tensor, []).append(name)
     return found
 
 
@@ -174,12 +168,10 @@ def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
 
 def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     """Load weights into `module` at the path `at`. Raises `ConfigError`, and then leaves the module unchanged."""
-    if request.how.mismatched not in ("error", "ignore"):
-        message = f"`mismatched` must be `error` or `ignore`, got `{request.how.mismatched}`"
-        raise ConfigError(Diagnostic("FC0123", message, request.place, at))
-    for key in ("missing", "unused"):
-        if getattr(request.how, key) not in ("error", "warn", "ignore"):
-            message = f"`{key}` must be `error`, `warn` or `ignore`, got `{getattr(request.how, key)}`"
+    for key, choices in CHOICES.items():
+        if getattr(request.how, key) not in choices:
+            *others, last = (f"`{choice}`" for choice in choices)
+            message = f"`{key}` must be {', '.join(others)} or {last}, got `{getattr(request.how, key)}`"
             raise ConfigError(Diagnostic("FC0123", message, request.place, at))
     file = _checked_file(request)
     with opened(file, request.place, at=request.how.at) as found:
@@ -280,10 +272,10 @@ def _report_unused(old: str, names: list[str], request: Request, reporter: Repor
 def _one_name_each(mapping: dict[str, str], module: nn.Module) -> list[tuple[str, str]]:
     """Leave one source for a tensor with several names, under its first name; gives it with each other source."""
     again = []
-    for name, others in other_names(module).items():
-        sources = [mapping.pop(other) for other in (name, *others) if other in mapping]
+    for names in _names_of(module).values():
+        sources = [mapping.pop(name) for name in names if name in mapping]
         if sources:
-            mapping[name] = sources[0]
+            mapping[names[0]] = sources[0]
             again += [(sources[0], source) for source in sources[1:]]
     return again
 
@@ -365,15 +357,10 @@ def _judge(
 
 def _would_match(target: Mapping[str, Tensor], names: list[str], request: Request, is_whole: bool) -> str | None:
     """The advice for a source whose names do not match those of the target; `is_whole`: a part cannot be selected."""
-    counts: dict[str, int] = {}
-    for name in names:
-        for wanted in target:
-            if name.endswith(f".{wanted}"):
-                prefix = name[: -len(wanted) - 1]
-                counts[prefix] = counts.get(prefix, 0) + 1
-    if counts:
-        best = max(counts, key=lambda prefix: counts[prefix])
-        count = f"({counts[best]} of {len(target)} would match)"
+    prefixes = (name.removesuffix(f".{wanted}") for name in names for wanted in target if name.endswith(f".{wanted}"))
+    if counts := Counter(prefixes):
+        ((best, number),) = counts.most_common(1)
+        count = f"({number} of {len(target)} would match)"
         part = f"add `{request.written('at', best)}` {count}"
         return f"save the weights without `{best}.` in their names {count}" if is_whole else part
     shorter = {name.split(".", 1)[1] for name in target if "." in name}
@@ -412,9 +399,5 @@ def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
     return (".".join(old[:-common]), ".".join(new[:-common])) if common else None
 
 
-def _by_prefix(names: list[str]) -> list[tuple[str, int]]:
-    counts: dict[str, int] = {}
-    for name in names:
-        prefix = name.split(".")[0]
-        counts[prefix] = counts.get(prefix, 0) + 1
-    return list(counts.items())
+def _by_prefix(names: list[str]) -> Iterable[tuple[str, int]]:
+    return Counter(name.split(".")[0] for name in names).items()
