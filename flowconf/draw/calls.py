@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.arguments import Call, Literal, show
 from flowconf.language.plan import Applied, Chain
 
 
@@ -14,7 +14,8 @@ def by_value(call: Call, sizes: Iterable[int] = ()) -> str:
     Example:
         `Linear(_, 4 * width)` -> `Linear(192, 768)`
     """
-    return _call(call, iter(sizes))
+    given = iter(sizes)
+    return show(call, _value, lambda: str(next(given, "_")))
 
 
 def calls_of(applied: Applied, sizes: Callable[[str], Iterable[int]]) -> tuple[str, ...]:
@@ -34,22 +35,9 @@ def value_text(value: object) -> str:
     return repr(value)
 
 
-def _call(call: Call, sizes: Iterator[int]) -> str:
-    shown = [_argument(argument, sizes) for argument in call.args]
-    shown += [f"{name}={_argument(argument, sizes)}" for name, argument in call.kwargs]
-    return f"{call.name}({', '.join(shown)})" if shown else call.name
-
-
-def _argument(argument: Argument, sizes: Iterator[int]) -> str:
-    match argument:
-        case Literal(value=value, text=text):
-            return text if (isinstance(value, str) and not argument.of) or _is_number(text) else value_text(value)
-        case Hole():
-            return str(next(sizes, "_"))
-        case ListArgument(items):
-            return f"[{', '.join(_argument(item, sizes) for item in items)}]"
-        case Call():
-            return _call(argument, sizes)
+def _value(literal: Literal) -> str:
+    is_text = isinstance(literal.value, str) and not literal.of
+    return literal.text if is_text or _is_number(literal.text) else value_text(literal.value)
 
 
 def _is_number(text: str) -> bool:

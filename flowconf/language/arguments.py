@@ -61,9 +61,7 @@ class Call:
         return *self.args, *(argument for _, argument in self.kwargs)
 
     def __str__(self) -> str:
-        shown = [show(argument) for argument in self.args]
-        shown += [f"{name}={show(argument)}" for name, argument in self.kwargs]
-        return f"{self.name}({', '.join(shown)})" if shown else self.name
+        return show(self)
 
 
 Argument = Literal | Hole | Call | ListArgument
@@ -99,17 +97,23 @@ def written(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else repr(value)
 
 
-def show(argument: Argument) -> str:
-    """An argument as it is written in a document."""
+def _text(literal: Literal) -> str:
+    return literal.text
+
+
+def show(argument: Argument, literal: Callable[[Literal], str] = _text, hole: Callable[[], str] = lambda: "_") -> str:
+    """An argument as it is written in a document, or with other texts for its values and its `_`, in their order."""
     match argument:
-        case Literal(text=text):
-            return text
+        case Literal():
+            return literal(argument)
         case Hole():
-            return "_"
+            return hole()
         case ListArgument(items):
-            return f"[{', '.join(show(item) for item in items)}]"
+            return f"[{', '.join(show(item, literal, hole) for item in items)}]"
         case Call():
-            return str(argument)
+            shown = [show(one, literal, hole) for one in argument.args]
+            shown += [f"{name}={show(one, literal, hole)}" for name, one in argument.kwargs]
+            return f"{argument.name}({', '.join(shown)})" if shown else argument.name
 
 
 def _plain(value: object) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from flowconf.graph.shapes.fake_values import difference
 from flowconf.graph.shapes.scope import Giver
 from flowconf.graph.shapes.sizes import EXPECTS
 from flowconf.language.arguments import Call, Literal
-from flowconf.language.plan import Applied, Chain, Input, Module, Mount, Step
+from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Module, Mount, Step
 from flowconf.language.registry import modules
 from flowconf.report import Place
 
@@ -35,24 +36,29 @@ def made_at(giver: Giver | None, size: int) -> Place | None:
 
 def number_in(module: Module, size: int) -> Place | None:
     """Where the number that determines this output size of a module is written: in the last call with it."""
+    inside: Iterable[Module] = ()
     match module:
         case Chain(members=members):
-            found = (number_in(member.target, size) for member in reversed(members))
-            return next((place for place in found if place is not None), None)
+            inside = (member.target for member in reversed(members))
         case Mount(graph=graph):
-            step = graph.step(graph.outputs[0][1].member) if len(graph.outputs) == 1 else None
-            for _ in graph.steps:  # backwards along the stream
-                place = number_in(step.body.target, size) if step is not None else None
-                if place is not None or step is None:
-                    return place
-                step = graph.step(step.stream.member)
+            inside = (step.body.target for step in backwards(graph))
         case Call(args=args, kwargs=kwargs):
             given = modules.class_source(module.name).init.bound(args, kwargs)
             equal = [(p.name, n) for p, n in given if isinstance(n, Literal) and _has_size(n.value, size)]
             places = [n.place for name, n in equal if name not in EXPECTS] or [n.place for _, n in equal]
             known = [place for place in places if place.line or place.word]
             return known[0] if len(known) == 1 else module.place if known else None
-    return None
+    return next((place for one in inside if (place := number_in(one, size)) is not None), None)
+
+
+def backwards(graph: GraphPlan) -> Iterator[Step]:
+    """The steps of a graph with a single output along its stream, the last one first."""
+    step = graph.step(graph.outputs[0][1].member) if len(graph.outputs) == 1 else None
+    for _ in graph.steps:
+        if step is None:
+            return
+        yield step
+        step = graph.step(step.stream.member)
 
 
 def _has_size(value: object, size: int) -> bool:

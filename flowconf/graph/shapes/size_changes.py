@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowconf.graph.shapes import faults
 from flowconf.graph.shapes.fake_values import called
-from flowconf.graph.shapes.locating import apart, end_of, number_in
+from flowconf.graph.shapes.locating import apart, backwards, end_of, number_in
 from flowconf.graph.shapes.scope import Scope
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.arguments import Argument, Call, Literal
@@ -67,13 +67,9 @@ def _changes(body: Visit, gives: Any, dims: list[int]) -> Iterator[Visit]:
         for number, spot in reversed([*enumerate(spots)]):
             yield from _changes(body.at(spot).fed(values[number], body.giver), values[number + 1], dims)
     elif isinstance(module, Mount) and _is_written_here(module) and scope is not None:
-        step = scope.graph.step(scope.graph.outputs[0][1].member)
-        for _ in scope.graph.steps:  # backwards along the stream
-            if step is None:
-                return
+        for step in backwards(scope.graph):
             if len(step.parts) == 1:
                 yield from _changes(_ran(step, scope), scope.local[step.name], dims)
-            step = scope.graph.step(step.stream.member)
     else:
         yield body
 
