@@ -90,23 +90,19 @@ class Node:
         elif isinstance(self.value, list):
             yield from enumerate(self.value)
 
-    def plain(self) -> Any:
+    def plain(self, keeps_references: bool = False) -> Any:
         """The value as plain dicts, lists and leaves."""
+        if keeps_references and self.reference is not None:
+            return self.reference
         if isinstance(self.value, dict):
-            return {key: child.plain() for key, child in self.value.items()}
+            return {key: child.plain(keeps_references) for key, child in self.value.items()}
         if isinstance(self.value, list):
-            return [child.plain() for child in self.value]
+            return [child.plain(keeps_references) for child in self.value]
         return self.value
 
     def written(self) -> Any:
-        """The same to be kept on disk: texts of the environment are the references to them."""
-        if self.reference is not None:
-            return self.reference
-        if isinstance(self.value, dict):
-            return {key: child.written() for key, child in self.value.items()}
-        if isinstance(self.value, list):
-            return [child.written() for child in self.value]
-        return self.value
+        """The same as it is kept on disk: texts of the environment are the references to them."""
+        return self.plain(keeps_references=True)
 
 
 def dotted(path: Path) -> str:

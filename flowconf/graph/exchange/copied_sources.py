@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from types import ModuleType
 
@@ -48,18 +48,6 @@ class CopiedSources:
     visiting: set[tuple[str, str]] = field(default_factory=set)
     postponed: bool = False
     """Whether a module that is copied from does not evaluate its annotations."""
-
-    def copy(self) -> CopiedSources:
-        """What there is by now, for `restore`."""
-        imported = {home: set(names) for home, names in self.imported.items()}
-        return CopiedSources(
-            self.reserved, set(self.whole), imported, dict(self.taken), set(self.visiting), self.postponed
-        )
-
-    def restore(self, before: CopiedSources) -> None:
-        """Forget what was taken since `copy`."""
-        for part in fields(self):
-            setattr(self, part.name, getattr(before, part.name))
 
     def texts(self) -> list[str]:
         """The definitions; constants that follow each other stand together."""

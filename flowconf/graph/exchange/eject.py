@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 
 from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopiedError, is_of_a_project
@@ -79,11 +80,11 @@ def _copied(sources: CopiedSources, home: str, names: Iterable[str]) -> list[str
     """Copy what a module of a project defines, or import it; gives the reasons for what is imported."""
     reasons = []
     for name in names:
-        before = sources.copy()
+        before = deepcopy(vars(sources))
         try:
             sources.take(home, name)
         except NotCopiedError as problem:
-            sources.restore(before)
+            vars(sources).update(before)
             sources.imported.setdefault(home, set()).add(name)
             reasons.append(f"`{name}` is imported, because {problem}")
     return reasons

@@ -14,7 +14,7 @@ from flowconf.graph.shapes.fake_values import UNKNOWN
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings, set_by
 from flowconf.graph.shapes.inference import Inference
 from flowconf.graph.shapes.known_calls import Prototype, constructed, prototype, prototypes
-from flowconf.graph.shapes.sizes import EXPECTS, Sizes, reworded
+from flowconf.graph.shapes.sizes import EXPECTS, Sizes, named_arguments, reworded
 from flowconf.graph.shapes.visit import Visit
 from flowconf.language.advice import call_slips
 from flowconf.language.arguments import Argument, Call, Hole, python_value
@@ -164,9 +164,7 @@ class ModuleMaker:
 
     def _holes(self, call: Call, visit: Visit) -> Iterator[int]:
         """The inferred sizes for the `_` of a call, in the order in which they are written."""
-        positional = modules.class_source(call.name).init.positional
-        given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
-        for name, argument in (*given, *call.kwargs):
+        for name, argument in named_arguments(call):
             if isinstance(argument, Call):
                 yield from self._holes(argument, visit)
             elif isinstance(argument, Hole):

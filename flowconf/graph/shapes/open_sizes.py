@@ -183,10 +183,11 @@ class _Search:
         step, offset = forms[named[0]]
         tried = range(offset or step, step * COUNTS[0] + offset, step)
         large = _numbers(forms, COUNTS[0])
-        failing = bisect_left(
-            tried, True, key=lambda size: not self.fails_at(sizes, large | dict.fromkeys(named, size))
-        )
-        return tried.start + step * failing
+
+        def fits(size: int) -> bool:
+            return not self.fails_at(sizes, large | dict.fromkeys(named, size))
+
+        return tried.start + step * bisect_left(tried, True, key=fits)
 
     def exact(self, symbols: Sequence[str], sizes: Sizes) -> Trial | None:
         """A trial with the only sizes that fit, the same for all symbols, and a note of them; None without any."""

@@ -206,13 +206,17 @@ class Expectation:
     repaired: str | None
 
 
+def named_arguments(call: Call) -> list[tuple[str, Argument]]:
+    """The arguments of a call with their names, as far as they have one."""
+    names = *modules.class_source(call.name).init.positional, *[""] * len(call.args)
+    return [*zip(names, call.args, strict=False), *call.kwargs]
+
+
 def expectation(built: nn.Module, call: Call, stream: Any) -> Expectation | None:
     """The argument of `call` that does not match a size of the input, or None."""
     if not isinstance(stream, Tensor):
         return None
-    positional = modules.class_source(call.name).init.positional
-    given = [(positional[i] if i < len(positional) else "", argument) for i, argument in enumerate(call.args)]
-    for name, argument in (*given, *call.kwargs):
+    for name, argument in named_arguments(call):
         axis = EXPECTS.get(name)
         written = argument if isinstance(argument, Literal) else None
         expected = getattr(built, name, None if written is None else written.value)

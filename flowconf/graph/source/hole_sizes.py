@@ -17,24 +17,6 @@ HolePlace = tuple[str, int]
 """The path of a call below a mounted file, and the number of the `_` in it."""
 
 
-class _Mounts:
-    """All mounts of a file with the same holes; they are looked at once, for all of them."""
-
-    def __init__(self, mounts: Sequence[Mount]) -> None:
-        self.labels = {mount.graph.label for mount in mounts}
-        self._given = [dict(mount.params) for mount in mounts]
-        self._defaults: dict[str, object] = {}
-
-    def default(self, name: str, declared: object) -> object:
-        """The value of a parameter that all mounts give, or else the declared one."""
-        if name not in self._defaults:
-            given = [params.get(name) for params in self._given]
-            values = [declared if literal is None else literal.value for literal in given]
-            plain = all(isinstance(value, bool | int | float | str) for value in values)
-            self._defaults[name] = values[0] if plain and len(set(map(repr, values))) == 1 else declared
-        return self._defaults[name]
-
-
 @dataclass
 class HoleSizes:
     """The sizes of all `_` of a graph as text, in terms of the class in which they are written.
@@ -46,8 +28,10 @@ class HoleSizes:
     sizes: Mapping[str, tuple[int, ...]]
     homes: dict[str, str] = field(default_factory=dict)
     """Path of a graph -> the path of its home."""
-    mounts: dict[str, _Mounts] = field(default_factory=dict)
-    """Path of a home -> all mounts of its file with the same holes."""
+    labels: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Path of a home -> the labels of all mounts of its file with the same holes."""
+    common: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Path of a home -> the values of parameters that all these mounts give."""
     names: dict[str, dict[HolePlace, str]] = field(default_factory=dict)
     """Path of a home -> the names of the sizes that differ between the mounts of its file."""
 
@@ -65,9 +49,10 @@ class HoleSizes:
         taken = set(_reserved(self.graph))
         for several in files.values():
             differ = [hole for hole in holes[several[0]] if len({holes[home][hole] for home in several}) > 1]
-            named, together = _named(differ, taken), _Mounts([mounted[home] for home in several])
-            for home in several:
-                self.names[home], self.mounts[home] = named, together
+            together = [mounted[home] for home in several]
+            self.names |= dict.fromkeys(several, _named(differ, taken))
+            self.labels |= dict.fromkeys(several, frozenset(mount.graph.label for mount in together))
+            self.common |= dict.fromkeys(several, _common(together))
 
     def texts(self, path: str, call: str) -> Iterator[str]:
         """The sizes of the `_` of a call in the graph at `path`, in the order in which they are written."""
@@ -91,11 +76,11 @@ class HoleSizes:
 
     def default(self, path: str, name: str, declared: object) -> object:
         """The default of a parameter: the value that all mounts give, which the numbers in the class are made for."""
-        return self.mounts[path].default(name, declared) if path in self.mounts else declared
+        return self.common.get(path, {}).get(name, declared)
 
     def label(self, path: str, graph: GraphPlan) -> str:
         """The name of the class of a graph: its label, or its file if that is mounted under several labels."""
-        several = path in self.mounts and len(self.mounts[path].labels) > 1
+        several = len(self.labels.get(path, ())) > 1
         return PurePosixPath(graph.source_name or "").stem if several else graph.label
 
     def _text(self, home: str, at: str, number: int, size: int) -> str:
@@ -122,6 +107,16 @@ def _named(holes: list[HolePlace], taken: set[str]) -> dict[HolePlace, str]:
             name += "_"
         named[call, number] = name
     return named
+
+
+def _common(mounts: Sequence[Mount]) -> dict[str, object]:
+    """The plain values of the parameters that all mounts of a file give, by name."""
+    given: dict[str, dict[str, object]] = {}
+    for mount in mounts:
+        for name, literal in (dict(mount.graph.params) | dict(mount.params)).items():
+            given.setdefault(name, {})[repr(literal.value)] = literal.value
+    single = {name: next(iter(values.values())) for name, values in given.items() if len(values) == 1}
+    return {name: value for name, value in single.items() if isinstance(value, bool | int | float | str)}
 
 
 def _reserved(graph: GraphPlan) -> Iterator[str]:

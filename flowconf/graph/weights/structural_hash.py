@@ -10,7 +10,7 @@ import hashlib
 import json
 from typing import Any
 
-from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
+from flowconf.language.arguments import Argument, Call, Literal, python_value
 from flowconf.language.plan import Applied, Chain, GraphPlan, Instance, Module, Mount, Shared, Step, Value
 from flowconf.language.registry import modules
 from flowconf.report import ConfigError, Diagnostic
@@ -59,7 +59,7 @@ def _applied(applied: Applied) -> list[Any]:
 def _module(module: Module) -> Any:
     match module:
         case Call():
-            return _argument(module)
+            return _call(module)
         case Chain(members):
             return ["chain", [_applied(member) for member in members]]
         case Mount():
@@ -73,16 +73,13 @@ def _module(module: Module) -> Any:
             )
 
 
+def _call(call: Call) -> list[Any]:
+    """A call with its arguments by name, as far as they have one."""
+    names = modules.class_source(call.name).init.positional
+    named, rest = zip(names, call.args, strict=False), call.args[len(names) :]
+    kwargs = sorted((name, _argument(value)) for name, value in (*named, *call.kwargs))
+    return [call.name, [_argument(value) for value in rest], kwargs]
+
+
 def _argument(argument: Argument) -> Any:
-    match argument:
-        case Literal(value=value):
-            return value
-        case Hole():
-            return "_"
-        case ListArgument(items):
-            return [_argument(item) for item in items]
-        case Call():
-            names = modules.class_source(argument.name).init.positional
-            named, rest = zip(names, argument.args, strict=False), argument.args[len(names) :]
-            kwargs = sorted((name, _argument(value)) for name, value in (*named, *argument.kwargs))
-            return [argument.name, [_argument(value) for value in rest], kwargs]
+    return python_value(argument, lambda hole: "_", _call)
