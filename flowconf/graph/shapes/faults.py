@@ -177,11 +177,11 @@ def wrong_dim(call: Call, value: Any) -> Literal | None:
 
 
 def _type(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Fault | None:
-    shape = ", ".join(sizes.number(size) for size in value.shape)
+    shape = sizes.shape(value.shape)
     if call.name in LOOK_UP and value.is_floating_point():
-        advice = f"declare integers: `{{shape: [{shape}], dtype: int64}}`"
+        advice = f"declare integers: `{{shape: {shape}, dtype: int64}}`"
         kind = dtype_name(value.dtype)
-        return Fault(f"`{call}` expects integers, got [{shape}] {kind} from `{giver}`", advice=advice)
+        return Fault(f"`{call}` expects integers, got {shape} {kind} from `{giver}`", advice=advice)
     if wrong_type(call, value) and _is_fraction(value):
         advice = "declare it as `float32`, and convert it in the data set, as by `.float()`"
         message = f"`{call}` has weights of float32, got {sizes.show(value)} float64 from `{giver}`"

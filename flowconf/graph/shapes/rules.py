@@ -40,9 +40,9 @@ class Arrival:
     using: dict[str, Any]
     sizes: Sizes
 
-    def show(self, shape: Sequence[int]) -> str:
-        """A shape with its symbols."""
-        return f"[{', '.join(self.sizes.number(size) for size in shape)}]"
+    def size_at(self, dim: int) -> int | None:
+        """The size of a dimension of the stream; None if it has no such dimension."""
+        return self.stream.shape[dim] if -self.stream.dim() <= dim < self.stream.dim() else None
 
     def is_open(self, size: int) -> bool:
         """Whether a size is unknown, such as `B`."""
@@ -148,21 +148,20 @@ def _reshape(built: blocks.Reshape, arrival: Arrival) -> Fault | None:
 
 
 def _unflatten(built: nn.Unflatten, arrival: Arrival) -> Fault | None:
-    if not -arrival.stream.dim() <= int(built.dim) < arrival.stream.dim():
+    held = arrival.size_at(int(built.dim))
+    if held is None:
         return None
     sizes = [int(size) for size in built.unflattened_size]
-    held, wanted = int(arrival.stream.shape[built.dim]), prod(size for size in sizes if size != -1)
+    wanted = prod(size for size in sizes if size != -1)
     fits = held % wanted == 0 if -1 in sizes and wanted else held == wanted
     message = f"{sizes} has {wanted} elements, but dimension {built.dim} has size {arrival.sizes.number(held)}"
     return None if fits else _reshaped(message, "unflattened_size", sizes, held, arrival)
 
 
 def _flatten(built: nn.Flatten, arrival: Arrival) -> Fault | None:
-    count = arrival.stream.dim()
-    first, last = built.start_dim % count, built.end_dim % count
-    return (
-        Fault(f"`start_dim` {built.start_dim} is after `end_dim` {built.end_dim}", "end_dim") if first > last else None
-    )
+    first, last = (dim % arrival.stream.dim() for dim in (built.start_dim, built.end_dim))
+    message = f"`start_dim` {built.start_dim} is after `end_dim` {built.end_dim}"
+    return Fault(message, "end_dim") if first > last else None
 
 
 def _normalised(built: Any, arrival: Arrival) -> Fault | None:
@@ -170,20 +169,15 @@ def _normalised(built: Any, arrival: Arrival) -> Fault | None:
     last = list(arrival.stream.shape[-len(wanted) :])
     if len(wanted) == 1 or last == wanted:
         return None
-    return Fault(f"expected {wanted} as the last sizes, got {arrival.show(last)}", "normalized_shape")
+    return Fault(f"expected {wanted} as the last sizes, got {arrival.sizes.shape(last)}", "normalized_shape")
 
 
 def _select(built: blocks.Select, arrival: Arrival) -> Fault | None:
-    if not -arrival.stream.dim() <= built.dim < arrival.stream.dim():
+    count = arrival.size_at(built.dim)
+    if count is None or -count <= built.index < count:
         return None
-    count = int(arrival.stream.shape[built.dim])
-    if -count <= built.index < count:
-        return None
-    return Fault(
-        f"index {built.index} is out of range for dimension {built.dim} of size {count}",
-        "index",
-        f"the last is {count - 1}",
-    )
+    message = f"index {built.index} is out of range for dimension {built.dim} of size {count}"
+    return Fault(message, "index", f"the last is {count - 1}")
 
 
 def _concat(built: blocks.Concat, arrival: Arrival) -> Fault | None:
@@ -210,15 +204,13 @@ def _joined(built: blocks.Concat, arrival: Arrival, name: str) -> Fault | None:
 
 
 def _halved(built: nn.GLU, arrival: Arrival) -> Fault | None:
-    if not -arrival.stream.dim() <= built.dim < arrival.stream.dim():
-        return None
-    size = int(arrival.stream.shape[built.dim])
+    size = arrival.size_at(built.dim) or 0
     return Fault(f"dimension {built.dim} must have an even size, got {size}", "dim") if size % 2 else None
 
 
 def _shuffled(built: nn.PixelShuffle, arrival: Arrival) -> Fault | None:
-    factor, channels = built.upscale_factor, int(arrival.stream.shape[-3]) if arrival.stream.dim() > 2 else 0
-    if factor < 1 or not channels or channels % factor**2 == 0:
+    factor, channels = built.upscale_factor, arrival.size_at(-3) or 0
+    if factor < 1 or channels % factor**2 == 0:
         return None
     return Fault(f"{channels} channels are not divisible by {factor} * {factor}", "upscale_factor")
 
@@ -230,10 +222,8 @@ def _unshuffled(built: nn.PixelUnshuffle, arrival: Arrival) -> Fault | None:
 
 
 def _channels_shuffled(built: nn.ChannelShuffle, arrival: Arrival) -> Fault | None:
-    channels = int(arrival.stream.shape[1]) if arrival.stream.dim() > 1 else 0
-    return (
-        Fault(f"{channels} channels are not divisible by {built.groups}", "groups") if channels % built.groups else None
-    )
+    channels, groups = arrival.size_at(1) or 0, built.groups
+    return Fault(f"{channels} channels are not divisible by {groups}", "groups") if channels % groups else None
 
 
 MODES = {"nearest": (3, 4, 5), "nearest-exact": (3, 4, 5), "area": (3, 4, 5), "linear": (3,), "bilinear": (4,)}
@@ -272,18 +262,17 @@ def _broadcast(one: Sequence[int], other: Sequence[int]) -> bool:
 def _scaled(built: blocks.Scale, arrival: Arrival) -> Fault | None:
     if _broadcast(arrival.stream.shape, built.factor.shape):
         return None
-    count, last = list(built.factor.shape), arrival.sizes.number(int(arrival.stream.shape[-1]))
-    what = (
-        f"{count[0]} factors for a last size of {last}" if len(count) == 1 else f"factors of shape {count} do not match"
-    )
-    return Fault(what, "factor")
+    count, last = list(built.factor.shape), arrival.sizes.number(arrival.stream.shape[-1])
+    if len(count) == 1:
+        return Fault(f"{count[0]} factors for a last size of {last}", "factor")
+    return Fault(f"factors of shape {count} do not match", "factor")
 
 
 def _bilinear(built: nn.Bilinear, arrival: Arrival) -> Fault | None:
     other = arrival.tensor("input2")
     if other is None or other.shape[-1] == built.in2_features:
         return None
-    got = arrival.sizes.number(int(other.shape[-1]))
+    got = arrival.sizes.number(other.shape[-1])
     return Fault(f"`input2` has {got} features, but `in2_features` is {built.in2_features}", "in2_features")
 
 
@@ -291,7 +280,7 @@ def _compared(built: nn.Module, arrival: Arrival) -> Fault | None:
     target, stream = arrival.tensor("target"), arrival.stream
     if target is None or target.shape == stream.shape:
         return None
-    return Fault(f"`target` must have the shape of the stream, {arrival.show(stream.shape)}", "target")
+    return Fault(f"`target` must have the shape of the stream, {arrival.sizes.shape(stream.shape)}", "target")
 
 
 def _classified(built: nn.Module, arrival: Arrival) -> Fault | None:
@@ -303,7 +292,7 @@ def _classified(built: nn.Module, arrival: Arrival) -> Fault | None:
     shares = isinstance(built, nn.CrossEntropyLoss) and target.is_floating_point()
     if list(target.shape) == (list(stream.shape) if shares else wanted) and (shares or target.dtype == torch.int64):
         return None
-    return Fault(f"`target` must be class indices of shape {arrival.show(wanted)} and type int64", "target")
+    return Fault(f"`target` must be class indices of shape {arrival.sizes.shape(wanted)} and type int64", "target")
 
 
 def _softmax(built: nn.Softmax | nn.LogSoftmax | nn.Softmin, arrival: Arrival) -> Fault | None:
@@ -346,11 +335,8 @@ def _recurrent(built: nn.RNNBase, arrival: Arrival) -> Fault | None:
 
 def _cell(built: nn.RNNCellBase, arrival: Arrival) -> Fault | None:
     if arrival.stream.dim() not in (1, 2):
-        return Fault(
-            "expected [batch, features], a single time step",
-            None,
-            "use a `loop` with `over` to pass one time step at a time",
-        )
+        advice = "use a `loop` with `over` to pass one time step at a time"
+        return Fault("expected [batch, features], a single time step", None, advice)
     if "hx" not in arrival.using:
         return None
     wanted = [*arrival.stream.shape[:-1], built.hidden_size]
@@ -362,7 +348,7 @@ def _state(arrival: Arrival, wanted: list[int]) -> Fault | None:
     given = list(value.shape) if isinstance(value, Tensor) else []
     if given == wanted:
         return None
-    return Fault(f"`hx` must be {arrival.show(wanted)}", "hidden_size" if given[:-1] == wanted[:-1] else "hx")
+    return Fault(f"`hx` must be {arrival.sizes.shape(wanted)}", "hidden_size" if given[:-1] == wanted[:-1] else "hx")
 
 
 def _pair(arrival: Arrival, hidden: list[int], cell: list[int]) -> Fault | None:
@@ -370,9 +356,8 @@ def _pair(arrival: Arrival, hidden: list[int], cell: list[int]) -> Fault | None:
     shapes = [list(one.shape) for one in value if isinstance(one, Tensor)] if isinstance(value, tuple | list) else []
     if shapes == [hidden, cell]:
         return None
-    return Fault(
-        f"`hx` must be a tuple of the hidden state {arrival.show(hidden)} and the cell state {arrival.show(cell)}", "hx"
-    )
+    state, memory = map(arrival.sizes.shape, (hidden, cell))
+    return Fault(f"`hx` must be a tuple of the hidden state {state} and the cell state {memory}", "hx")
 
 
 # attention
@@ -390,10 +375,10 @@ def _values(arrival: Arrival, batch_first: bool, features: dict[str, int]) -> Fa
         if not value.is_floating_point():
             return Fault(f"`{name}` must have a floating-point type", name)
         if value.shape[-1] != wanted:
-            return Fault(f"`{name}` must have {wanted} features, got {number(int(value.shape[-1]))}", name)
+            return Fault(f"`{name}` must have {wanted} features, got {number(value.shape[-1])}", name)
         rows = 0 if batch_first else 1
         if stream.dim() == 3 and value.shape[rows] != stream.shape[rows]:
-            return Fault(f"`{name}` must have the batch size of the stream, {number(int(stream.shape[rows]))}", name)
+            return Fault(f"`{name}` must have the batch size of the stream, {number(stream.shape[rows])}", name)
     return None
 
 
@@ -405,7 +390,7 @@ def _mask(arrival: Arrival, name: str, *shapes: list[int]) -> Fault | None:
         return Fault(f"`{name}` must have type `bool` or a floating-point type", name)
     if list(mask.shape) in shapes:
         return None
-    return Fault(f"`{name}` must be {' or '.join(arrival.show(shape) for shape in shapes)}", name)
+    return Fault(f"`{name}` must be {' or '.join(arrival.sizes.shape(shape) for shape in shapes)}", name)
 
 
 def _masks(arrival: Arrival, batch_first: bool, heads: int, keys: Tensor, attention: str, padding: str) -> Fault | None:
@@ -429,7 +414,7 @@ def _attention(built: nn.MultiheadAttention, arrival: Arrival) -> Fault | None:
     moments = 1 if built.batch_first and key.dim() == 3 else 0
     if key.shape[moments] != value.shape[moments]:
         number = arrival.sizes.number
-        lengths = f"{number(int(key.shape[moments]))} and {number(int(value.shape[moments]))}"
+        lengths = f"{number(key.shape[moments])} and {number(value.shape[moments])}"
         return Fault(f"`key` and `value` must have the same length, got {lengths}", "value")
     return _masks(arrival, built.batch_first, built.num_heads, key, "attn_mask", "key_padding_mask")
 

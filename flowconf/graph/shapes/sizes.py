@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from typing import Any
 
@@ -149,11 +149,15 @@ class Sizes:
                 size = size // prime * 2
         return size
 
+    def shape(self, sizes: Iterable[int]) -> str:
+        """A shape in terms of the symbols: `[B, 128]`."""
+        return f"[{', '.join(map(self.number, sizes))}]"
+
     def show(self, value: Any) -> str:
         """The shape of a value: `[B, 128]`, or the parts of a tuple or dict."""
         if isinstance(value, Tensor):
             dtype = "" if value.dtype.is_floating_point else f" {dtype_name(value.dtype)}"
-            return f"[{', '.join(self.number(size) for size in value.shape)}]{dtype}"
+            return f"{self.shape(value.shape)}{dtype}"
         if is_dataclass(value) and not isinstance(value, dict | type):
             value = fields_of(value)
         if isinstance(value, dict):
