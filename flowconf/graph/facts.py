@@ -50,6 +50,6 @@ def facts_of_graph(graph: GraphTree) -> Facts:
 
 def _classes(program: Program) -> dict[str, SourceClass]:
     return {
-        one.name: SourceClass(tuple((line.text, line.path) for line in one.lines), dict(one.children))
+        one.name: SourceClass(tuple((line.text, line.path) for line in one.lines), one.children)
         for one in program.classes
     }

@@ -171,12 +171,12 @@ class _Mirrors:
         mirror.__dict__.update({key: value for key, value in original.__dict__.items() if key not in kept})
         mirror.training = original.training
         self.made[id(original)] = mirror
-        used, children = {path.split(".")[0] for path in part.members}, dict(part.children)
+        used = {path.split(".")[0] for path in part.members}
         for path, module in original._modules.items():
             if path in beside:
                 mirror._modules[path] = beside[path]
             elif path in used and module is not None:
-                mirror._modules[path] = self.module(module, path, children)
+                mirror._modules[path] = self.module(module, path, part.children)
         return mirror
 
     def module(self, module: nn.Module, path: str, children: Mapping[str, str]) -> nn.Module:

@@ -101,9 +101,9 @@ def _program_alone(graph: Graph) -> Program:
     if graph.plan.shares:
         message = f"`{graph.plan.label}` uses `{graph.plan.shares[0]}` of the graph around it"
         raise ConfigError(Diagnostic("FC0146", message, graph.plan.place, advice="eject that graph as a whole"))
-    needed, children = {name}, {part.name: dict(part.children).values() for part in program.classes}
+    needed = {name}
     for part in reversed(program.classes):
-        needed |= set(children[part.name]) if part.name in needed else set()
+        needed |= set(part.children.values()) if part.name in needed else set()
     classes = tuple(part for part in program.classes if part.name in needed)
     used = {word for part in classes for word in re.findall(r"\w+", part.text)}
     objects = {key: value for key, value in program.objects.items() if key in used}

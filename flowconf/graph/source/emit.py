@@ -72,7 +72,7 @@ class GraphClass:
 
     name: str
     lines: tuple[Line, ...]
-    children: tuple[tuple[str, str], ...]
+    children: Mapping[str, str]
     members: tuple[str, ...]
 
     @property
@@ -195,7 +195,7 @@ class _Emitter:
             documented = f"    {_documented(graph)}"
             head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
             members = tuple(path for step in found.steps for one in step.applied() for path in (one.path, one.home))
-            self.classes[key] = GraphClass(name, (*head, *lines), tuple((names | shared).items()), members)
+            self.classes[key] = GraphClass(name, (*head, *lines), names | shared, members)
         self.named[path] = self.classes[key].name
         return self.classes[key].name
 

@@ -70,7 +70,7 @@ class CompiledProgram:
 
     def children(self, name: str) -> Mapping[str, str]:
         """The nested graphs of a class: local path -> class."""
-        return dict(next(part.children for part in self.program.classes if part.name == name))
+        return next(part.children for part in self.program.classes if part.name == name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return compiled, (_Same(self.program), self.bases)

@@ -198,12 +198,20 @@ class _Comparison:
         self.again = _one_name_each(mapping, module)
         """The sources of a tensor with several names, the used one and another one."""
         self.target = _without_new(tensors_of(module), mapping, module)
-        self.report = WeightReport(str(file), at, others=dict(found.others))
-        second = {source for _, source in self.again}
-        below = [name for name in below if name not in second]
-        self.pairs = _account(self.report, self.target, mapping, below, found.shape_of)
+        self.report = report = WeightReport(str(file), at, others=dict(found.others))
+        used = {source for _, source in self.again} | {mapping[name] for name in self.target if name in mapping}
+        report.unused = [name for name in below if name not in used]
+        report.missing = [name for name in self.target if name not in mapping]
+        for name, tensor in self.target.items():
+            if name in mapping:
+                mine, theirs = tuple(tensor.shape), found.shape_of(mapping[name])
+                if mine == theirs:
+                    report.loaded.append(name)
+                else:
+                    report.mismatched.append((name, mine, theirs))
+        self.pairs = [(name, mapping[name]) for name in report.loaded]
         """Target name -> source name, of the tensors to load."""
-        _judge(self.report, request, self.target, mapping, names)
+        _judge(report, request, self.target, mapping, names)
 
 
 def _checked_file(request: Request) -> Path:
@@ -295,29 +303,6 @@ def _check_one(again: list[tuple[str, str]], file: TensorFile, request: Request,
             message = f"`{first}` and `{other}` are one parameter here, but differ in `{shown_path(request.path)}`"
             advice = "use weights in which they are equal, or give each its own: without `tie` or `reuse`"
             raise ConfigError(Diagnostic("FC0209", message, request.place, at, advice=advice))
-
-
-def _account(
-    report: WeightReport,
-    target: Mapping[str, Tensor],
-    mapping: Mapping[str, str],
-    names: list[str],
-    shape_of: Callable[[str], tuple[int, ...]],
-) -> list[tuple[str, str]]:
-    pairs = []
-    for name, tensor in target.items():
-        if name not in mapping:
-            report.missing.append(name)
-            continue
-        shape = shape_of(mapping[name])
-        if shape != tuple(tensor.shape):
-            report.mismatched.append((name, tuple(tensor.shape), shape))
-        else:
-            pairs.append((name, mapping[name]))
-            report.loaded.append(name)
-    used = {mapping[name] for name in target if name in mapping}
-    report.unused = [name for name in names if name not in used]
-    return pairs
 
 
 def _judge(
