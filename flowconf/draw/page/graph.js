@@ -5,9 +5,10 @@ import { cardOf, sizeOf } from "./cards.js";
 import { cameraOf } from "./camera.js";
 import { button, draw, make } from "./dom.js";
 import { disturb, layOut } from "./layout.js";
-import { mapOf, matching, placeOf, visible } from "./map.js";
+import { nextTo, mapOf, placeOf, visible } from "./map.js";
 import { chooserOf, overlaysOf } from "./overlays.js";
 import { panelOf } from "./panel.js";
+import { searchOf } from "./search.js";
 import { tracedFrom } from "./trace.js";
 import { above, folds, isPackaged, pathOf, treeOf, walk } from "./tree.js";
 
@@ -25,8 +26,10 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const arrow = draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, draw("path", { d: "M0 0.800L7 4L0 7.200z" }));
   const svg = draw("svg", { class: "map", tabindex: "0", "aria-label": `map of ${root.name}` }, draw("defs", {}, arrow), stage);
   const side = make("aside", { "aria-live": "polite" });
-  const search = make("input", { type: "search", placeholder: "search  /", "aria-label": "search members", autocomplete: "off", spellcheck: "false" });
-  const count = make("span", { class: "count", role: "status" });
+  const search = searchOf(root, (hits) => {
+    state.found = hits.length ? new Set(hits) : null;
+    show();
+  }, (one) => go(one, false), () => svg.focus());
   const choice = chooserOf(overlays);
   const shapes = button("shapes", () => turnOn("shapes", !state.shapes), { "aria-pressed": "false" });
   const traces = button("trace", () => turnOn("traces", !state.traces), { "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" });
@@ -35,7 +38,7 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const view = cameraOf(svg, stage);
   place.classList.add("graph");
   place.append(
-    make("header", {}, make("h1", {}, data.heading ?? (root.name || "graph")), make("div", { class: "find" }, search, count),
+    make("header", {}, make("h1", {}, data.heading ?? (root.name || "graph")), search.element,
       make("div", { class: "tools" }, choice, shapes, traces, tool("unfold", "unfold one level", () => deepen(1)), tool("fold", "fold all", () => deepen(-1)), tool("−", "zoom out", () => view.zoom(1 / 1.25)), tool("+", "zoom in", () => view.zoom(1.25)), tool("fit", "fit into the window", () => view.fit(root.size)))),
     make("main", {}, svg, side),
   );
@@ -43,17 +46,12 @@ export function showGraph(data, place, selected = null, isFirst = false) {
   const aspect = () => Math.min(2, Math.max(0.3, svg.clientWidth / (svg.clientHeight || 1)));
   const arrange = () => layOut(root, { aspect: aspect(), overlay: overlays[state.overlay], shapes: state.shapes });
 
-  /** Draw all that has changed. `keeps`: a node that stays at its place of the window. */
-  function show(keeps) {
-    const before = keeps?.clean && keeps.at ? placeOf(keeps) : null;
+  /** Draw all that has changed. */
+  function show() {
     arrange();
     state.traced = state.traces && state.selected ? tracedFrom(state.selected) : null;
     stage.replaceChildren(mapOf(root, state));
     side.replaceChildren(...panelOf(tree, data, state, overlays[state.overlay || "parameters"], (one) => go(one)));
-    if (before) {
-      const after = placeOf(keeps);
-      view.pan((before.x - after.x) * view.camera.scale, (before.y - after.y) * view.camera.scale);
-    }
     const open = [...walk(root)].filter((one) => one.open && one.parent).map((one) => one.id);
     if (!isFirst) writeAddress({ open: state.isDefault ? null : open, at: state.selected?.id, show: state.overlay, shapes: state.shapes });
   }
@@ -132,30 +130,6 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     if (one && folds(one) && !event.target.closest(".fold")) toggle(one);
   });
 
-  let hits = [], hit = -1;
-  function find() {
-    hits = matching(root, search.value);
-    hit = -1;
-    state.found = hits.length ? new Set(hits) : null;
-    count.textContent = search.value ? `${hits.length} found` : "";
-    show();
-  }
-  function next(step) {
-    if (!hits.length) return;
-    hit = (hit + step + hits.length) % hits.length;
-    go(hits[hit], false);
-    count.textContent = `${hit + 1} of ${hits.length}`;
-  }
-  search.addEventListener("input", find);
-  search.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") next(event.shiftKey ? -1 : 1);
-    if (event.key === "Escape") {
-      search.value = "";
-      find();
-      svg.focus();
-    }
-    event.stopPropagation();
-  });
   choice.addEventListener("change", () => setOverlay(choice.value));
 
   function setOverlay(name) {
@@ -171,31 +145,21 @@ export function showGraph(data, place, selected = null, isFirst = false) {
     show();
   }
 
-  /** The next node in a direction: the nearest one of those that lie there. */
-  function beside(dx, dy) {
-    const from = state.selected;
-    const others = [...visible(root)].filter((one) => one !== from && one.card.shape !== "joint" && one.kind !== "output");
-    if (!from) return others[0];
-    const centre = (one) => ({ x: placeOf(one).x + one.size.width / 2, y: placeOf(one).y + (one.open ? 12 : one.size.height / 2) });
-    const here = centre(from);
-    const far = (one) => {
-      const there = centre(one), along = (there.x - here.x) * dx + (there.y - here.y) * dy;
-      const off = Math.abs((there.x - here.x) * dy) + Math.abs((there.y - here.y) * dx);
-      return along < 4 ? Infinity : along + 2.5 * off;
-    };
-    const best = others.reduce((a, b) => (far(b) < far(a) ? b : a), others[0]);
-    return best && far(best) < Infinity ? best : from;
+  /** Select the next node in a direction. */
+  function move(dx, dy) {
+    const others = [...visible(root)].filter((one) => one.card.shape !== "joint" && one.kind !== "output");
+    go(state.selected ? nextTo(state.selected, others, dx, dy) : others[0]);
   }
 
   const keys = {
-    ArrowDown: () => go(beside(0, 1)), ArrowUp: () => go(beside(0, -1)), ArrowRight: () => go(beside(1, 0)), ArrowLeft: () => go(beside(-1, 0)),
+    ArrowDown: () => move(0, 1), ArrowUp: () => move(0, -1), ArrowRight: () => move(1, 0), ArrowLeft: () => move(-1, 0),
     Enter: () => turn(state.selected),
     Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
-    0: () => view.fit(root.size), s: () => shapes.click(), t: () => traces.click(), "/": () => search.focus(),
+    0: () => view.fit(root.size), s: () => shapes.click(), t: () => traces.click(), "/": () => search.input.focus(),
   };
   place.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {
-      if (event.key !== "/" || event.target === search) return;
+      if (event.key !== "/" || event.target === search.input) return;
     }
     if (!keys[event.key]) return;
     event.preventDefault();

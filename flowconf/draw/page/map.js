@@ -4,7 +4,7 @@ import { widthOf } from "./cards.js";
 import { draw } from "./dom.js";
 import { frozenIcon, verbIcon } from "./icons.js";
 import { full } from "./numbers.js";
-import { folds, walk } from "./tree.js";
+import { folds } from "./tree.js";
 
 /** The elements of the open part of a tree, below one group. `state` has the selection, the overlay and what is shown. */
 export function mapOf(root, state) {
@@ -201,14 +201,14 @@ export function placeOf(one) {
   return { x, y, ...one.size };
 }
 
-/** All nodes that match a text, in the order of the graph. */
-export function matching(root, text) {
-  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  if (!words.length) return [];
-  return [...walk(root)].filter((one) => one.parent && one.kind !== "range" && one.kind !== "joint" && words.every((word) => searched(one).includes(word)));
-}
-
-function searched(one) {
-  one.searched ??= [one.id, one.name, one.verb, one.tag, one.source_name, ...(one.calls ?? []), ...(one.written ?? []), one.frozen && "frozen", one.mark?.kind].filter(Boolean).join("\n").toLowerCase();
-  return one.searched;
+/** The next of some nodes from one of them in a direction: the nearest of those that lie there, or itself. */
+export function nextTo(from, nodes, dx, dy) {
+  const centre = (one) => ({ x: placeOf(one).x + one.size.width / 2, y: placeOf(one).y + (one.open ? 12 : one.size.height / 2) });
+  const here = centre(from);
+  const far = (one) => {
+    const there = centre(one), along = (there.x - here.x) * dx + (there.y - here.y) * dy;
+    const off = Math.abs((there.x - here.x) * dy) + Math.abs((there.y - here.y) * dx);
+    return one === from || along < 4 ? Infinity : along + 2.5 * off;
+  };
+  return nodes.reduce((best, one) => (far(one) < far(best) ? one : best), from);
 }
