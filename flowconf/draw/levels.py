@@ -154,7 +154,7 @@ class _Picture:
         return Level(tuple(members), tuple(edges))
 
     def input(self, graph: _Graph, entry: Input) -> Member:
-        shape = self.facts.shapes.get(join(graph.path, entry.name)) or _declared(entry)
+        shape = self.facts.shapes.get(join(graph.path, entry.name)) or entry.declared
         notes = ["from the graph around it"] if entry.captured else []
         notes += [] if entry.dtype == "float32" else [entry.dtype]
         return Member(
@@ -525,7 +525,3 @@ def _notes(step: Step) -> Iterable[str]:
         yield f"{step.halt} {step.condition.module}{most}"
     if step.take is not None:
         yield f"takes {step.take}"
-
-
-def _declared(entry: Input) -> str:
-    return "" if entry.shape is None else f"[{', '.join(str(size) for size in entry.shape)}]"

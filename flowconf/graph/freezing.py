@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from flowconf.graph.runtime import adapted_parts
 from flowconf.graph.tree import GraphTree
 
 SETTING = "_flowconf_frozen"
@@ -25,10 +26,8 @@ def set_frozen(root: nn.Module, settings: Iterable[tuple[nn.Module, str]]) -> No
 
 def thaw_adapters(root: nn.Module) -> None:
     """Train all adapters, whatever is frozen above them."""
-    for module in list(root.modules()):
-        kind = getattr(type(module), "adapter", None)
-        if isinstance(kind, str):
-            module._modules[kind].__dict__[SETTING] = "no"
+    for _, module, kind in adapted_parts(root):
+        module._modules[kind].__dict__[SETTING] = "no"
     _spread(root, root.__dict__.get(INHERITED), root.training, set())
 
 

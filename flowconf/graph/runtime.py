@@ -276,6 +276,14 @@ def adapted_class(base: Any, kind: str, weights: tuple[str, ...]) -> type[nn.Mod
     return type(base.__name__, (base,), own | {name: read(name) for name in weights})
 
 
+def adapted_parts(module: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
+    """The modules at and below a module that have adapters: their paths, and the names below which these are."""
+    for path, part in module.named_modules(remove_duplicate=False):
+        kind = getattr(type(part), "adapter", None)
+        if isinstance(kind, str):
+            yield path, part, kind
+
+
 def new_adapted(base: Any, kind: str, weights: tuple[str, ...]) -> nn.Module:
     """An empty module of an adapted class, for copies and unpickling."""
     made = adapted_class(base, kind, weights)

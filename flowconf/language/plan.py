@@ -479,6 +479,11 @@ class Input:
     places: tuple[Place, ...] = field(default=(), compare=False)
     """The place of each size."""
 
+    @property
+    def declared(self) -> str:
+        """Its shape as text, such as `[B, 128]`; empty if it is not declared."""
+        return "" if self.shape is None else f"[{', '.join(map(str, self.shape))}]"
+
 
 @dataclass(frozen=True)
 class GraphPlan:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
+from flowconf.graph.runtime import adapted_parts
+from flowconf.language.paths import join
 from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step
 
 AnyModule = TypeVar("AnyModule", bound=object)
@@ -27,14 +29,11 @@ def merged(graph: Graph) -> Graph:
 def _adapted_state(graph: nn.Module) -> dict[str, Tensor]:
     """The tensors of a graph without its adapters, with the weights that they give."""
     state = dict(graph.state_dict())
-    for path, module in graph.named_modules(remove_duplicate=False):
-        kind = getattr(type(module), "adapter", None)
-        if isinstance(kind, str):
-            start = f"{path}." if path else ""
-            held = module._modules[kind]
-            assert held is not None
-            state |= {f"{start}{name}": getattr(module, name).detach() for name in held._modules}
-            state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{start}{kind}.")}
+    for path, module, kind in adapted_parts(graph):
+        held = module._modules[kind]
+        assert held is not None
+        state |= {join(path, name): getattr(module, name).detach() for name in held._modules}
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{join(path, kind)}.")}
     return state
 
 

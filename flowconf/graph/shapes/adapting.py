@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import nn
 
-from flowconf.graph.runtime import adapted
+from flowconf.graph.runtime import adapted, adapted_parts
 from flowconf.graph.shapes.findings import Poisoned, ShapeFindings
 from flowconf.graph.source.demand import without_copies
 from flowconf.language.paths import by_path, join
@@ -57,9 +57,8 @@ def extended(module: nn.Module, adapter: Adapter | None, path: str, findings: Sh
         return module
     try:
         adapted(module, adapters.load(adapter.name), **{name: value.value for name, value in adapter.args})
-        for part in module.modules():
-            kind = getattr(type(part), "adapter", None)
-            for name in part._modules[kind]._modules if isinstance(kind, str) else ():  # type: ignore[union-attr]
+        for _, part, kind in adapted_parts(module):
+            for name in part._modules[kind]._modules:  # type: ignore[union-attr]
                 before, after = part._parameters[name], getattr(part, name)
                 if before is not None and before.shape != after.shape:
                     raise ValueError(

@@ -184,8 +184,7 @@ class Trial:
             self.findings.fitting.add(entry.place)
             return value
         declared = entry.places[wrong] if 0 <= wrong < len(entry.places) else entry.place
-        shown = f"[{', '.join(str(size) for size in entry.shape)}]"
-        got = self.sizes.show(value)
+        shown, got = entry.declared, self.sizes.show(value)
         message = f"the input `{entry.name}` of `{scope.path}` is declared as {shown}, got {got}"
         labels = [Label(f"`{giver.name}` has shape {got}", giver.place)] if giver is not None else []
         place = self._blamed(entry, value, wrong, scope, giver) or declared

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from flowconf.graph.runtime import adapted_parts
 from flowconf.graph.sharded import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.reading import TensorFile, opened
@@ -290,8 +291,7 @@ def _one_name_each(mapping: dict[str, str], module: nn.Module) -> list[tuple[str
 
 def _without_new(target: dict[str, Tensor], mapping: Mapping[str, str], module: nn.Module) -> dict[str, Tensor]:
     """The tensors to load: without those of adapters, if the source has none of these."""
-    kinds = {path: getattr(type(part), "adapter", None) for path, part in module.named_modules()}
-    above = tuple(f"{join(path, kind)}." for path, kind in kinds.items() if isinstance(kind, str))
+    above = tuple(f"{join(path, kind)}." for path, _, kind in adapted_parts(module))
     added = {name for name in target if name.startswith(above)} if above else set()
     return target if added & mapping.keys() else {name: one for name, one in target.items() if name not in added}
 

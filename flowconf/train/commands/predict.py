@@ -344,10 +344,7 @@ def check_inputs(
             message = f"the input `{given.name}` must be a tensor, got a `{type(array).__name__}`"
             raise ConfigError(Diagnostic("FC0502", message, place, advice="convert it by `torch.as_tensor`"))
         if not _fits(given, array):
-            shape = f"[{', '.join(str(size) for size in given.shape or ())}]"
-            message = (
-                f"the input `{given.name}` is declared as {shape}, but the array is {list(arrays[given.name].shape)}"
-            )
+            message = f"the input `{given.name}` is declared as {given.declared}, but the array is {list(array.shape)}"
             raise ConfigError(Diagnostic("FC0502", message, place))
         wanted = getattr(torch, given.dtype)
         if given.shape is not None and array.is_floating_point() != wanted.is_floating_point:
