@@ -76,7 +76,7 @@ class CopiedSources:
             return
         module = importlib.import_module(home)
         if is_of_a_project(home):
-            self._check_free(home, name)
+            self._check_free(home, name, name)
             self.postponed |= "annotations" in vars(module)
         definitions = _definitions(module)
         if name not in definitions:
@@ -87,12 +87,13 @@ class CopiedSources:
             self._take_used(used, home, module)
         self.taken[key] = text
 
-    def _check_free(self, home: str, name: str) -> None:
+    def _check_free(self, home: str, name: str, known_as: str) -> None:
         """Refuse a name that already means something else in the file."""
-        others = [known for source, known in self.taken if source != home]
-        imported = [each.rpartition(" as ")[2] for names in self.imported.values() for each in names]
-        if name in (*self.reserved, *others, *imported):
-            raise NotCopiedError(f"`{name}` means something else in this file")
+        known = dict.fromkeys(self.reserved, ("", "")) | {taken: (source, taken) for source, taken in self.taken}
+        for source, names in self.imported.items():
+            known |= {each.rpartition(" as ")[2]: (source, each.partition(" as ")[0]) for each in names}
+        if known.get(known_as, (home, name)) != (home, name):
+            raise NotCopiedError(f"`{known_as}` means something else in this file")
 
     def _take_from_elsewhere(self, home: str, name: str, module: ModuleType) -> None:
         """Take what a module only imports."""
@@ -118,7 +119,7 @@ class CopiedSources:
             if is_ours or is_own:
                 self.take(source, imported)
             elif imported:
-                self._check_import(source, imported, known_as)
+                self._check_free(source, imported, known_as)
                 name_there = imported if imported == known_as else f"{imported} as {known_as}"
                 self.imported.setdefault(source, set()).add(name_there)
             else:
@@ -126,17 +127,6 @@ class CopiedSources:
             return
         if is_of_a_project(home) and name in vars(module) and not hasattr(builtins, name):
             raise NotCopiedError(f"it uses `{name}`, which is not defined at the top of `{home}`")
-
-    def _check_import(self, source: str, imported: str, known_as: str) -> None:
-        """Refuse an import under a name that means something else in the file."""
-        others = {
-            each.rpartition(" as ")[2]: (home, each.partition(" as ")[0])
-            for home, names in self.imported.items()
-            for each in names
-        }
-        copied = [known for _, known in self.taken]
-        if others.get(known_as, (source, imported)) != (source, imported) or known_as in (*self.reserved, *copied):
-            raise NotCopiedError(f"`{known_as}` means something else in this file")
 
 
 @lru_cache(maxsize=64)
