@@ -15,6 +15,7 @@ from flowconf.train import loop
 from flowconf.train.commands.train import resume
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.groups import state_bytes
+from flowconf.train.optim.optimizers import sgd
 from flowconf.train.precision import Precision, on_device
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
@@ -97,6 +98,23 @@ def test_a_step_that_the_scaler_skips_leaves_averages_alone():
         reported.append(precision.skipped())
         assert reported[-1] == torch.equal(weight, layer.weight) == torch.equal(before, averages.values[0])
     assert reported == [False, True, False]
+
+
+def test_a_first_step_that_is_skipped_leaves_no_momentum():
+    """torch's kernel would leave memory that nothing was written to, which the next step adds up."""
+    mine, theirs = (nn.Parameter(torch.ones(8)) for _ in range(2))
+    optimizer, plain = sgd([{"params": [mine]}], momentum=0.9), torch.optim.SGD([theirs], momentum=0.9)
+    scaler = torch.amp.GradScaler("cpu")
+    for gradient in (float("inf"), 1.0, 2.0):
+        scaler.scale(torch.ones(()))
+        mine.grad, theirs.grad = torch.full((8,), gradient * scaler.get_scale()), torch.full((8,), gradient)
+        scaler.step(optimizer)
+        scaler.update()
+        if gradient < float("inf"):
+            plain.step()
+        else:
+            assert not optimizer.state[mine]
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_without_a_scaler_nothing_is_skipped():

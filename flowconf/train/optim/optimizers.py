@@ -92,6 +92,8 @@ class StaggeredSGD(Clearing, optim.SGD):
         """One step, as in torch's SGD."""
         if not any(parameter.grad is not None for parameter in self._waiting):
             return super().step(closure)
+        if float(getattr(self, "found_inf", 0.0)):
+            return None  # gradients overflowed: the kernel would skip the step, and leave new buffers uninitialized
         loss = None
         if closure is not None:
             with torch.enable_grad():
