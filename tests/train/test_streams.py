@@ -334,7 +334,7 @@ def test_a_split_of_ones_own_may_give_what_requires_gradients():
             return 8
 
         def batch(self, rows, generator):
-            return {"image": (torch.ones(len(rows), 2, requires_grad=True) * 2)}
+            return {"image": (torch.ones(len(rows), 2, requires_grad=True) * 2), "file": ["a"] * len(rows)}
 
     rows = torch.arange(4)
     direct, remote = Feed(Own(), CPU, 1, "train"), Feed(Own(), CPU, 1, "train", workers=1)
@@ -342,6 +342,7 @@ def test_a_split_of_ones_own_may_give_what_requires_gradients():
         batches = direct.batch(rows, 0), remote.batch(rows, 0)
     assert torch.equal(batches[0]["image"], batches[1]["image"])
     assert not any(batch["image"].requires_grad for batch in batches)
+    assert [list(batch) for batch in batches] == [["image"], ["image"]]  # texts cannot be moved to a device
 
 
 def test_a_worker_that_is_killed_is_reported_in_words(folder, monkeypatch, capsys):

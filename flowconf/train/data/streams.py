@@ -156,7 +156,7 @@ def collated(
 
 
 def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequence[int] | None = None) -> Batch:
-    """A batch of a split, augmented if each row has a seed.
+    """The tensors of a batch of a split, augmented if each row has a seed.
 
     Raises `RunError` if the split's own code fails, or gives other fields than those that the split has.
     """
@@ -168,10 +168,8 @@ def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequen
     wrong = None if isinstance(split, Resident) and split.augment is None else wrong_in_batch(batch, rows, split.fields)
     if wrong is not None:
         raise wrong
-    return {
-        name: value.detach() if isinstance(value, Tensor) and value.requires_grad else value
-        for name, value in batch.items()
-    }
+    tensors = ((name, value) for name, value in batch.items() if isinstance(value, Tensor))
+    return {name: value.detach() if value.requires_grad else value for name, value in tensors}
 
 
 @contextmanager
