@@ -43,6 +43,14 @@ StepOption = Annotated[
     int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
 ]
 AtOption = Annotated[str, typer.Option("--at", metavar="PATH", help="Only what is at this path.")]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="A weights file, checkpoint folder or run with the weights of the whole graph; of a run as FILE, its best "
+        "weights.",
+    ),
+]
 MergeOption = Annotated[bool, typer.Option("--merge", help="Merge adapters into the weights that they change.")]
 
 

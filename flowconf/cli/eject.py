@@ -13,6 +13,7 @@ from flowconf.cli.arguments import (
     MergeOption,
     Overrides,
     TrustOption,
+    WeightsOption,
     trust_project_of,
     with_weights,
 )
@@ -25,18 +26,11 @@ def eject(
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The Python file to write.")] = Path("model.py"),
     at: AtOption = "",
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            help="A weights file, checkpoint folder or run with the weights of the whole graph, which are written next "
-            "to the Python file; of a run as FILE, its best weights.",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     merge: MergeOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Write the graph as plain PyTorch code that does not need flowconf."""
+    """Write the graph as plain PyTorch code that does not need flowconf, and its weights beside it."""
     trust_project_of(file, trust)
     if output.suffix != ".py":
         raise typer.BadParameter(f"expected a file that ends in .py, got `{output}`", param_hint="'-o'")

@@ -13,6 +13,7 @@ from flowconf.cli.arguments import (
     MergeOption,
     Overrides,
     TrustOption,
+    WeightsOption,
     trust_project_of,
     with_weights,
 )
@@ -25,14 +26,7 @@ def export(
         Path, typer.Option("-o", "--output", help="A .pt2 (torch.export) or .onnx file to write.")
     ] = Path("model.pt2"),
     at: AtOption = "",
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            help="A weights file, checkpoint folder or run with the weights of the whole graph; of a run as FILE, its "
-            "best weights.",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     sizes: Annotated[
         list[str] | None,
         typer.Option("--size", metavar="NAME=NUMBER", help="Fix a symbolic size of the inputs; repeatable."),

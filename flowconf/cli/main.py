@@ -55,6 +55,8 @@ from flowconf.report import (
 
 FAILED, WRONG_ENVIRONMENT, INTERRUPTED = 1, 3, 130
 TRACE = "FLOWCONF_FULL_TRACE"
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""The base class of errors of the command line; typer brings its own click, or imports it."""
 
 
 class _Command(TyperCommand):
@@ -63,9 +65,9 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
-        except Exception as problem:
-            name = str(getattr(problem, "option_name", "")).lstrip("-")
-            if name and any(one.name == "overrides" for one in self.params) and hasattr(problem, "message"):
+        except UsageError as problem:
+            name = getattr(problem, "option_name", "").lstrip("-")
+            if name and any(one.name == "overrides" for one in self.params):
                 problem.message += f"; a setting is written without dashes, as in `{name}=...`"
             raise
 

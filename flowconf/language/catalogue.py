@@ -38,11 +38,6 @@ class Shelf:
 
     table: Table
     use: str
-    """How a config uses them."""
-    passed: int = 0
-    """The number of leading arguments that the trainer passes."""
-    hidden: tuple[str, ...] = ()
-    """Further arguments that only the trainer passes."""
 
     def entries(self) -> list[CatalogueEntry]:
         """All names of the table, sorted. Reads source text and imports nothing."""
@@ -51,8 +46,8 @@ class Shelf:
     def _entry(self, name: str) -> CatalogueEntry:
         table = self.table
         signature = table.class_source(name).init if table is registry.modules else table.signature(name)
-        shown = (p for p in signature.parameters[self.passed :] if not p.name.startswith("_"))
-        parameters = tuple(p for p in shown if p.name not in self.hidden)
+        shown = (p for p in signature.parameters[table.leading :] if not p.name.startswith("_"))
+        parameters = tuple(p for p in shown if p.name not in table.hidden)
         return CatalogueEntry(name, parameters, table.summary(name), table.home(name))
 
 
@@ -61,16 +56,13 @@ SHELVES = {
     "losses": Shelf(
         registry.losses,
         "as the `fn` of a loss or metric; `input` and `target` are passed first, other arguments under `args`",
-        hidden=("reduction",),
     ),
-    "metrics": Shelf(
-        registry.metrics, "as the `fn` of a metric, like any loss and any class of torchmetrics", hidden=("reduction",)
-    ),
-    "optimizers": Shelf(registry.optimizers, "as the `name` under `optimizer`, with the arguments beside it", 1),
-    "schedules": Shelf(registry.schedules, "as the `name` under `schedule`, with the arguments beside it", 1),
-    "data": Shelf(registry.datasets, "as the `name` under `data`, with the arguments beside it", hidden=("fitted",)),
-    "loggers": Shelf(registry.loggers, "as a key under `loggers`, with the arguments below it", 1),
-    "adapters": Shelf(registry.adapters, "as the `name` under `adapt`, with the arguments beside it", 1),
+    "metrics": Shelf(registry.metrics, "as the `fn` of a metric, like any loss and any class of torchmetrics"),
+    "optimizers": Shelf(registry.optimizers, "as the `name` under `optimizer`, with the arguments beside it"),
+    "schedules": Shelf(registry.schedules, "as the `name` under `schedule`, with the arguments beside it"),
+    "data": Shelf(registry.datasets, "as the `name` under `data`, with the arguments beside it"),
+    "loggers": Shelf(registry.loggers, "as a key under `loggers`, with the arguments below it"),
+    "adapters": Shelf(registry.adapters, "as the `name` under `adapt`, with the arguments beside it"),
     "callbacks": Shelf(registry.callbacks, "as the `name` of a member of `callbacks`, with the arguments beside it"),
     "augmentations": Shelf(registry.augmentations, "in calls under `data.augment`"),
 }

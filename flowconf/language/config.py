@@ -15,7 +15,7 @@ from flowconf.language.keys.misplaced import Allowed, allowed_by, members_of
 from flowconf.language.keys.validate import validate
 from flowconf.language.plan import GraphPlan
 from flowconf.language.section import Choice
-from flowconf.language.sections import checks
+from flowconf.language.sections import names
 from flowconf.language.training import TrainingConfig
 from flowconf.report import Advice, ConfigError, Diagnostic, Origins, Reporter, dotted, texts
 from flowconf.report import Path as Keys
@@ -124,7 +124,7 @@ def config_keys(composition: Composition, reporter: Reporter) -> ConfigDocument 
         reporter.error("FC0122", "the config is empty", document.origins.value(()), advice=advice)
         return None
     found = validate(ConfigDocument, document.data, reporter)
-    checks.check_overruled(composition.overruled, reporter)
+    names.check_overruled(composition.overruled, reporter)
     return found
 
 

@@ -158,8 +158,7 @@ def _texts() -> dict[tuple[str, str], str]:
 
 def _names(name: str) -> Schema:
     table = registry.TABLES[name]
-    article = "an" if table.kind[0] in "aeiou" else "a"
-    description = NAMES.get(name, f"The registered name of {article} {table.kind}.")
+    description = NAMES.get(name, f"The registered name of {table.one}.")
     return {"description": description, "type": "string", "examples": table.names()}
 
 

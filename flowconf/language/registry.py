@@ -10,7 +10,7 @@ import ast
 import importlib
 import inspect
 import keyword
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -28,27 +28,10 @@ Sources = str | Sequence[str]
 BUILT_IN = "flowconf.offers"
 """The module that offers the names of flowconf, like the module of a project."""
 
-GRAMMAR_WORDS = frozenset(
-    {
-        "_",
-        "true",
-        "false",
-        "none",
-        "null",
-        "bool",
-        "choice",
-        "float",
-        "glob",
-        "int",
-        "interval",
-        "range",
-        "shuffle",
-        "sort",
-        "str",
-        "tag",
-        "extend_list",
-    }
-)
+GRAMMAR_WORDS = frozenset({
+    "_", "true", "false", "none", "null", "bool", "choice", "float", "glob", "int", "interval", "range", "shuffle",
+    "sort", "str", "tag", "extend_list",
+})  # fmt: skip
 """Functions of the override grammar, which cannot be registered: on the command line the grammar would call them."""
 
 
@@ -69,6 +52,9 @@ class Table:
         offered: name -> the module that defines it, of offers that were read.
         unread: modules that offer their names, with the patterns of excluded names.
         of_functions: whether its names are functions, and no classes.
+        leading: the number of arguments that the trainer passes, the first ones.
+        filled: arguments that the trainer fills in unless the config sets them.
+        hidden: arguments that only the trainer passes.
     """
 
     kind: str
@@ -77,6 +63,9 @@ class Table:
     offered: dict[str, str] = field(default_factory=dict)
     unread: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     of_functions: bool = False
+    leading: int = 0
+    filled: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
 
     @property
     def locations(self) -> dict[str, str]:
@@ -95,6 +84,11 @@ class Table:
                     self.offered[name] = home
             del self.unread[0]
         return self.offered
+
+    @property
+    def one(self) -> str:
+        """The kind with its article: `an optimizer`."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
 
     @property
     def plural(self) -> str:
@@ -132,6 +126,14 @@ class Table:
         if name in self.registered:
             return signatures.of_function(self.registered[name])
         return signatures.read_function(self.locations[name], name)
+
+    def passed(self, name: str) -> set[str]:
+        """The arguments that only the trainer passes."""
+        return {*self.signature(name).positional[: self.leading], *self.hidden}
+
+    def missing(self, name: str, given: Collection[str]) -> list[str]:
+        """The required arguments without a value, if a config gives the arguments `given`."""
+        return self.signature(name).missing(self.leading, {*given, *self.filled, *self.hidden})
 
     def summary(self, name: str) -> str:
         """The first sentence of the docstring, or empty."""
@@ -198,11 +200,25 @@ class Table:
         raise ConfigError(Diagnostic("FC0126", message, place, advice="choose another name"))
 
 
-class ModuleTable(Table):
+class CallTable(Table):
+    """A table of names that are called in a text, as in `Linear(64, 10)`."""
+
+    def is_of_package(self, name: str) -> bool:
+        """Whether a name begins with a package whose names can be called."""
+        return False
+
+    def class_source(self, name: str) -> ClassSource:
+        """The signatures of a class, or of a function that returns an object."""
+        item = self.registered.get(name)
+        if item is not None:
+            return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)
+        return signatures.read_class(self.locations[name], name)
+
+
+class ModuleTable(CallTable):
     """The table of modules that a step can call: registered names, and dotted ones of packages that a project lists."""
 
-    @staticmethod
-    def is_of_package(name: str) -> bool:
+    def is_of_package(self, name: str) -> bool:
         """Whether a name begins with a package that a project lists."""
         return any(name.startswith(f"{package}.") for package in projects.packages())
 
@@ -262,38 +278,28 @@ class ModuleTable(Table):
     def class_source(self, name: str) -> ClassSource:
         """The signatures of the class of a module, or of a function that returns it."""
         known = self._offered_by_package(name)
-        if known is not None:
-            return known.source
-        item = self.registered.get(name)
-        if item is not None:
-            return signatures.of_class(item) if isinstance(item, type) else signatures.of_factory(item)
-        return signatures.read_class(self.locations[name], name)
+        return known.source if known is not None else super().class_source(name)
 
 
-class AugmentationTable(ModuleTable):
+class AugmentationTable(CallTable):
     """The table of augmentations: those of `torchvision.transforms.v2`, and what a project registers."""
-
-    @staticmethod
-    def is_of_package(name: str) -> bool:
-        """False: augmentations have no names with dots."""
-        return False
 
     def advice_for(self, name: str, also: Iterable[str] = ()) -> Advice | None:
         """The advice for a name that is not in the table."""
-        advice = Table.advice_for(self, name, also)
+        advice = super().advice_for(name, also)
         if advice is None or (not isinstance(advice, Suggestion) and not signatures.has_source("torchvision")):
             return "those of torchvision require it: run `pip install 'flowconf[vision]'`"
         return advice
 
 
 modules = ModuleTable("module", "FC0132")
-losses = Table("loss", "FC0401", of_functions=True)
-metrics = Table("metric", "FC0401", of_functions=True)
-optimizers = Table("optimizer", "FC0401")
-schedules = Table("schedule", "FC0401")
-datasets = Table("data set", "FC0501")
-loggers = Table("logger", "FC0401")
-adapters = Table("adapter", "FC0132")
+losses = Table("loss", "FC0401", of_functions=True, hidden=("reduction",))
+metrics = Table("metric", "FC0401", of_functions=True, hidden=("reduction",))
+optimizers = Table("optimizer", "FC0401", leading=1)
+schedules = Table("schedule", "FC0401", leading=1)
+datasets = Table("data set", "FC0501", filled=("seed",), hidden=("fitted",))
+loggers = Table("logger", "FC0401", leading=1)
+adapters = Table("adapter", "FC0132", leading=1)
 callbacks = Table("callback", "FC0401")
 augmentations = AugmentationTable("augmentation", "FC0132")
 

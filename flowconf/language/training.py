@@ -1,7 +1,7 @@
 """The training sections of a config as Pydantic models: everything in a training config except `model`.
 
 Unknown keys are errors, except in `data`, `optimizer` and `schedule`, where they are arguments of the registered name
-and are checked against its signature (`sections.checks`). A null member of `loss`, `metrics` or `optimizer.groups` is
+and are checked against its signature (`keys.arguments`). A null member of `loss`, `metrics` or `optimizer.groups` is
 removed, which is how a pivot removes one. The JSON Schema of the config is generated from these models, and editors
 show the docstrings of the fields.
 """
@@ -18,6 +18,7 @@ from flowconf.language.points import Every, Point, Steps
 from flowconf.language.section import Removable, Section, by_form
 from flowconf.language.value_types import Count, Factor, Finite, Identifier, InWords, Positive, Reference
 from flowconf.language.weight_source import CheckpointKey
+from flowconf.report.origins import Path
 
 T = TypeVar("T")
 OneOrMore = Annotated[
@@ -169,6 +170,11 @@ class MetricSection(Section):
     """Further arguments of the function, by name."""
     splits: Names | None = None
     """The splits and further sets on which it is evaluated, such as `val`; null: on all."""
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All references, those of the input first."""
+        return *listed(self.input), *listed(self.target), *listed(self.mask)
 
 
 Weight = Annotated[
@@ -524,8 +530,7 @@ class TrainingConfig(Section):
 
     def named(self) -> set[str]:
         """The first names of all references in losses, metrics and callbacks."""
-        sections = (*self.loss.values(), *self.metrics.values())
-        texts = [text for one in sections for given in (one.input, one.target, one.mask) for text in listed(given)]
+        texts = [text for one in (*self.loss.values(), *self.metrics.values()) for text in one.references]
         texts += [text for one in self.callbacks.values() for text in listed(one.read)]
         return {text.split(".")[0].split("[")[0].strip() for text in texts}
 
@@ -545,3 +550,10 @@ def listed(written: str | Sequence[str] | None) -> tuple[str, ...]:
     if written is None:
         return ()
     return (written,) if isinstance(written, str) else tuple(written)
+
+
+def placed(written: str | list[str] | None, at: Path) -> list[tuple[Path, str]]:
+    """The same with the path of each reference; `at` is the path of all of them."""
+    if isinstance(written, list):
+        return [((*at, number), text) for number, text in enumerate(written)]
+    return [] if written is None else [(at, written)]

@@ -80,6 +80,8 @@ class Turn:
     folder: File
 
 
+Job = Callable[[Composition, Turn], float]
+"""Runs a job, and returns the sweeper's objective."""
 RunCheck = Callable[[Composition, str | None], object]
 """Checks a job's config, given the direction in which the sweeper optimises."""
 
@@ -119,7 +121,7 @@ def multirun(
     file: str | os.PathLike[str],
     overrides: Sequence[str],
     rules: MergeRules,
-    job: Callable[[Composition, Turn], float],
+    job: Job,
     folder: File,
     check: RunCheck | None = None,
 ) -> None:
@@ -142,7 +144,13 @@ def multirun(
     made = [one for one in (folder, folder.parent, folder.parent.parent) if not one.exists()]
     before = _record_before(folder / SWEEP)
     try:
-        hydra_bridge.sweep(composer.library, folder, quoted, _Check(composer, check), _Job(composer, job, folder))
+        hydra_bridge.sweep(
+            composer.library,
+            folder,
+            quoted,
+            partial(_checked, composer, check),
+            partial(_started, composer, job, folder),
+        )
     except FlowconfError:
         _restore(folder / SWEEP, before, made)
         raise
@@ -162,32 +170,19 @@ def sweep_folder(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -
     """A folder for one sweep of a config that does not exist yet: `folder`/<name of the config>/sweep_<time>."""
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     base = File(folder).absolute() / File(file).stem
-    tries = (base / f"sweep_{stamp}{suffix}" for suffix in _suffixes())
+    tries = (base / f"sweep_{stamp}{f'-{number}' if number else ''}" for number in itertools.count())
     return next(one for one in tries if not one.exists())
 
 
-@dataclass(frozen=True)
-class _Check:
-    """Composes and checks each combination before the first one runs."""
-
-    composer: _Composer
-    check: RunCheck | None
-
-    def __call__(self, task: Sequence[str]) -> Callable[[str | None], object]:
-        composition = self.composer.compose(task)
-        return partial(self.check, composition) if self.check is not None else lambda direction: None
+def _checked(composer: _Composer, check: RunCheck | None, task: Sequence[str]) -> Callable[[str | None], object]:
+    """Compose one combination, before the first one runs; returns the check that needs the sweeper's direction."""
+    composition = composer.compose(task)
+    return partial(check, composition) if check is not None else lambda direction: None
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a launcher runs, perhaps in another process."""
-
-    composer: _Composer
-    job: Callable[[Composition, Turn], float]
-    folder: File
-
-    def __call__(self, task: Sequence[str], number: int, total: int | None) -> float:
-        return self.job(self.composer.compose(task), Turn(number, total, self.folder))
+def _started(composer: _Composer, job: Job, folder: File, task: Sequence[str], number: int, total: int | None) -> float:
+    """Run one combination, perhaps in another process."""
+    return job(composer.compose(task), Turn(number, total, folder))
 
 
 class _Composer:
@@ -400,12 +395,6 @@ def _restore(file: File, before: bytes | None, made: Sequence[File]) -> None:
             write_output(file, before)
         for folder in made:
             folder.rmdir()
-
-
-def _suffixes() -> Iterator[str]:
-    yield ""
-    for number in itertools.count(1):
-        yield f"-{number}"
 
 
 def _library(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Library:

@@ -10,7 +10,7 @@ import math
 import posixpath
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path as File
 from typing import Any
 
@@ -323,15 +323,11 @@ def sweep(library: Library, folder: File, words: Sequence[str], check: SweepChec
     settings += ["hydra.sweep.subdir=.", f"hydra.sweep.dir={quote(str(folder))}"]
     loader = SweepLoader(library, check, settings)
     Hydra(task_name=library.main.stem, config_loader=loader).multirun(
-        library.main.name, _Task(job, loader), [*settings, *words], with_log_configuration=False
+        library.main.name, partial(_run, job, loader), [*settings, *words], with_log_configuration=False
     )
 
 
-@dataclass(frozen=True)
-class _Task:
-    job: SweepJob
-    loader: SweepLoader
-
-    def __call__(self, config: object) -> object:
-        running = HydraConfig.get()
-        return self.job([str(word) for word in running.overrides.task], running.job.num + 1, self.loader.total)
+def _run(job: SweepJob, loader: SweepLoader, config: object) -> object:
+    """The task of Hydra for the job that it has configured."""
+    running = HydraConfig.get()
+    return job([str(word) for word in running.overrides.task], running.job.num + 1, loader.total)

@@ -60,6 +60,14 @@ class Source:
         """The offset of a line and column that both start at 1."""
         return self._starts[min(line, len(self._starts)) - 1] + column - 1
 
+    def at(self, place: Place) -> str:
+        """The text at a place of the file; empty if it has no such place."""
+        if not 0 < place.line <= len(self._starts):
+            return ""
+        stop = self._starts[place.line] - 1 if place.line < len(self._starts) else len(self.text)
+        start = self.offset(place.line, place.column)
+        return self.text[start : min(start + place.length, stop)]
+
     def line(self, offset: int) -> str:
         """The line of `offset`, at most its first 1,000 characters."""
         start = self._starts[bisect_right(self._starts, offset) - 1]
@@ -120,6 +128,17 @@ def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
     return source
 
 
+def current(file: str) -> Source:
+    """The text of a file as it is now. Raises `OSError` and `ConfigError`."""
+    return _loaded(file, edited_text(file) or Path(file).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _loaded(file: str, changed: int | str) -> Source:
+    """The text of a file as it was at the time `changed`, or as it is edited."""
+    return load(file)
+
+
 def absolute(file: str | os.PathLike[str]) -> Path:
     """The file's absolute path without `..`; links are not followed. Raises `ConfigError` for what can name no file."""
     if "\0" in os.fspath(file):
@@ -144,10 +163,6 @@ def _decoded(name: str) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise _unreadable(name, f"`{path.name}` cannot be read: {why_not(error)}") from error
-    except ValueError as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise _unreadable(name.replace("\0", ""), "a file name cannot contain a NUL character") from error
     for mark, encoding in _WIDE_MARKS:
         if raw.startswith(mark):
             message = f"`{path.name}` is {encoding} text"
@@ -192,20 +207,19 @@ def within(place: Place, text: str, offset: int, length: int) -> Place | None:
     escapes. None where it is unclear.
     """
     try:
-        changed = edited_text(str(place.file)) or Path(str(place.file)).stat().st_mtime_ns
-        where = _where(str(place.file), changed, place.line, place.column, text)
+        raw = current(str(place.file))
     except (OSError, ConfigError):
         return None
+    where = _where(raw, place.line, place.column, text)
     if offset >= len(where) or text[offset].isspace():
         return None
     start, last = where[offset], min(offset + length, len(where)) - 1
-    return _raw(str(place.file), changed).place(start, max(where[last] + 1, start + 1))
+    return raw.place(start, max(where[last] + 1, start + 1))
 
 
 @lru_cache(maxsize=16)
-def _where(file: str, changed: int | str, line: int, column: int, text: str) -> tuple[int, ...]:
+def _where(raw: Source, line: int, column: int, text: str) -> tuple[int, ...]:
     """The offset of each character of `text`, a value that begins there, as far as file and value agree."""
-    raw = _raw(file, changed)
     at = raw.offset(line, column)
     if raw.text[at : at + 1] in "|>":
         at = raw.text.find("\n", at)
@@ -241,9 +255,3 @@ def _length_of(sign: str, text: str, at: int, quote: str) -> int:
     if quote == "'" and sign == "'":
         return 2 * text.startswith("''", at)
     return text.startswith(sign, at)
-
-
-@lru_cache(maxsize=4)
-def _raw(file: str, changed: int | str) -> Source:
-    """The text of a file as it was at the time `changed`, or as it is edited."""
-    return load(file)

@@ -70,7 +70,7 @@ MISTAKES = [
         14,
         "write `final`, or `lowest` of a plateau: a factor of `lr`, so this rate divided by `lr`",
     ),
-    ("metrics:\n", "metrics:\n  loss: {fn: accuracy, input: logits, target: label}\n", "FC0123", 12, "rename it"),
+    ("metrics:\n", "metrics:\n  loss: {fn: accuracy, input: logits, target: label}\n", "FC0126", 12, "rename it"),
     ("val/accuracy", "val/acuracy", "FC0402", 15, "write `val/accuracy`"),
     ("{image: [B, 8]}", "{picture: [B, 8]}", "FC0502", 2, None),
     ("epochs: 2", "epochs: 0", "FC0123", 15, None),

@@ -13,13 +13,14 @@ import pytest
 import flowconf
 from flowconf.language import registry, signatures
 from flowconf.language.advice import foreign_calls, other_tools, vocabulary
+from flowconf.language.resolve.module_settings import INITIALIZERS
 from flowconf.language.schema import keys_of
 from flowconf.language.training import TrainerSection
 from flowconf.report import Diagnostic, FlowconfError, Suggestion
 from flowconf.train.checks import road
 
 SHIPPED = Path(__file__).parent.parent.parent / "configs" / "digits.yaml"
-KINDS = {table.kind: table for table in registry.TABLES.values()}
+KINDS = {table.kind: table for table in (*registry.TABLES.values(), INITIALIZERS)}
 VALUES: dict[str, str] = {
     "batch_size": "data.{}=32",
     "evaluation_batch_size": "data.{}=32",

@@ -465,7 +465,7 @@ def test_what_a_function_makes_is_checked_before_anything_is_written(project, ca
         ("one: {name: Images, read: stem, row: 3}", "`Images` takes no argument `row`"),
         ("one: {name: Images, read: stem, rows: 0}", "`callbacks.one.rows` must be an integer of at least 1, got `0`"),
         ("one: {name: Images, read: steam}", "`steam` is neither a value of the graph nor a field of the data"),
-        ("val: {name: Images, read: stem}", "a callback cannot be named `val`: what it logs would be named like"),
+        ("val: {name: Images, read: stem}", "a callback cannot be named `val`, which is the name of other"),
     ],
 )
 def test_mistakes_have_places(folder, section, message):

@@ -212,7 +212,7 @@ def test_further_sets(folder, capsys):
     ("more", "code", "words"),
     [
         (", evaluate: {far: {ad: 3.0}}", "FC0133", "write `add`"),
-        (", evaluate: {val: {add: 3.0}}", "FC0123", "a further set cannot be called `val`"),
+        (", evaluate: {val: {add: 3.0}}", "FC0126", "a further set cannot be named `val`"),
         (", evaluate: {far: {name: raer}}", "FC0501", "unknown data set `raer`"),
         (", evaluate: {far: {name: digits}}", "FC0502", "`image` is float32 [64] in the set `far`"),
         (", evaluate: {far: {split: tset}}", "FC0123", "must be one of"),

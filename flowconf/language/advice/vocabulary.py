@@ -80,6 +80,15 @@ NAMES: dict[str, dict[str, str]] = {
         "synthetic": "fakedata fake makeclassification makeblobs",
     },
     "logger": {"wandb": "weightsandbiases wb"},
+    "initial value": {
+        "kaiming_normal": "henormal",
+        "kaiming_uniform": "heuniform",
+        "xavier_normal": "glorotnormal",
+        "xavier_uniform": "glorotuniform",
+        "normal": "gaussian randn randomnormal",
+        "zeros": "zero",
+        "ones": "one",
+    },
 }
 """The kind of a table -> name -> what other tools call it."""
 
@@ -323,17 +332,6 @@ DTYPES = {
     "bfloat16": "bf16",
 }
 """Types of inputs."""
-
-STARTS = {
-    "kaiming_normal": "he_normal",
-    "kaiming_uniform": "he_uniform",
-    "xavier_normal": "glorot_normal",
-    "xavier_uniform": "glorot_uniform",
-    "normal": "gaussian randn random_normal",
-    "zeros": "zero",
-    "ones": "one",
-}
-"""Initial values of parameters."""
 
 CONFIG: dict[str, str] = {
     "model": "net network arch architecture backbone graph",

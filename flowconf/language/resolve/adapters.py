@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from flowconf.language import schema, value_types
-from flowconf.language.advice import call_slips
+from flowconf.language import schema
 from flowconf.language.arguments import Call, Literal
+from flowconf.language.keys.arguments import Arguments
 from flowconf.language.paths import join
 from flowconf.language.plan import Applied, Chain, GraphPlan, Module, Mount, Step
 from flowconf.language.references import is_opened
@@ -18,7 +19,7 @@ from flowconf.language.resolve.calls import CallParser
 from flowconf.language.resolve.draft import Draft
 from flowconf.language.selectors import Selector, SelectorError, Tree, parse
 from flowconf.language.settings import Adapter
-from flowconf.report import Reporter, suggest
+from flowconf.report import Reporter
 from flowconf.report.origins import Path
 
 
@@ -26,42 +27,28 @@ def add(model: schema.Settings, at: Path, path: str, draft: Draft, parser: CallP
     """Add the adapters of the graph at `path` to the draft, with their arguments; what they select is known later."""
     reporter = parser.reporter
     for selector, given in model.adapt.items():
-        where = (*at, "adapt", selector)
-        if given.name not in adapters:
-            place = reporter.value((*where, "name"))
-            reporter.add(adapters.unknown(given.name, place, path))
+        where, name = (*at, "adapt", selector), given.name
+        place = reporter.value((*where, "name"))
+        if name not in adapters:
+            reporter.add(adapters.unknown(name, place, path))
             continue
-        args = tuple(_arguments(given, where, parser))
-        place, name_place = reporter.key(where), reporter.value((*where, "name"))
-        draft.adapters.append(Adapter(path, selector, given.name, args, place=place, name_place=name_place))
+        literals = dict(_literals(given, where, parser))
+        values = {argument: literal.plain for argument, literal in literals.items()}
+        arguments = Arguments(name, adapters.signature(name), values, where, reporter, adapters.passed(name), given)
+        arguments.require(arguments.check(adapters.missing(name, given.args)), place, where)
+        args = tuple(literals.items())
+        draft.adapters.append(Adapter(path, selector, name, args, place=reporter.key(where), name_place=place))
 
 
-def _arguments(given: schema.Adapt, where: Path, parser: CallParser) -> Iterator[tuple[str, Literal]]:
-    """The arguments of an adapter, after the weight; texts for numbers are expressions of parameters."""
-    reporter, signature = parser.reporter, adapters.signature(given.name)
-    own = signature.parameters[1:]
-    types = {parameter.name: parameter.type for parameter in own}
+def _literals(given: schema.Adapt, where: Path, parser: CallParser) -> Iterator[tuple[str, Literal]]:
+    """The arguments of an adapter; texts for numbers are expressions of parameters."""
+    types = {parameter.name: parameter.type for parameter in adapters.signature(given.name).parameters}
     for name, value in given.args.items():
-        at = (*where, name)
-        if name not in types:
-            message = f"`{given.name}` takes no argument `{name}`"
-            reporter.error("FC0133", message, reporter.key(at), at=at, advice=suggest(name, list(types), "arguments"))
-            continue
-        wants_text = "str" in types[name] or "Literal" in types[name]
-        literal = parameters.literal(value, reporter.value(at))
-        if isinstance(value, str) and not wants_text:
-            found = parser.value(value, reporter.value(at))
-            if found is None:
-                continue
-            literal = found
-        wanted = value_types.misfit(types[name], literal.value, required=True)
-        if wanted is not None:
-            message = f"`{name}` of `{given.name}` must be {wanted}, got {call_slips.shown(literal.value)}"
-            reporter.error("FC0123", message, reporter.value(at), at=at)
-        yield name, literal
-    for name in signature.missing(1, set(given.args)):
-        message = f"`{given.name}` requires `{name}`"
-        reporter.error("FC0122", message, reporter.value((*where, "name")), at=where, advice=f"write `{name}: ...`")
+        place = parser.reporter.value((*where, name))
+        is_expression = isinstance(value, str) and not re.search("str|Literal", types.get(name, "str"))
+        found = parser.value(str(value), place) if is_expression else parameters.literal(value, place)
+        if found is not None:
+            yield name, found
 
 
 def resolve(draft: Draft, reporter: Reporter) -> None:

@@ -16,7 +16,7 @@ from functools import partial
 from flowconf.language import value_types
 from flowconf.language.advice import call_slips, foreign_calls, other_tools, vocabulary
 from flowconf.language.arguments import Argument, Call, Hole, ListArgument, Literal
-from flowconf.language.registry import ModuleTable, modules
+from flowconf.language.registry import CallTable, modules
 from flowconf.language.resolve import package_calls, wrong_values
 from flowconf.language.signatures import ANYTHING, Signature
 from flowconf.report import Advice, Available, Place, Reporter, Suggestion, nearest, shortened, suggest
@@ -55,7 +55,7 @@ class CallParser:
     path: str = ""
     steps: Collection[str] = ()
     """The names of the steps."""
-    table: ModuleTable = field(default_factory=lambda: modules)
+    table: CallTable = field(default_factory=lambda: modules)
     """The table of the names that can be called."""
 
     def chain(self, text: str, place: Place) -> tuple[Call, ...] | None:
@@ -83,27 +83,6 @@ class CallParser:
             return replace(found, place=place)
         self.reporter.error("FC0131", f"`{text}` must be a value, not a module", place, path=self.path)
         return None
-
-    def how(self, text: str, place: Place, allowed: list[str]) -> Call | None:
-        """A call of one of the functions in `allowed`, whose arguments the caller checks."""
-        try:
-            node = self._expression(text, place)
-            spot = _Spot(place, text)
-            name = node.func if isinstance(node, ast.Call) else node
-            if not isinstance(name, ast.Name) or name.id not in allowed:
-                shown = ast.unparse(name)
-                close = other_tools.meant(shown.removesuffix("_"), vocabulary.STARTS, allowed)
-                advice = (
-                    Suggestion(close, instead_of=shown) if close else suggest(shown.split(".")[-1], allowed, "ways")
-                )
-                self._refuse("FC0133", f"unknown initial value `{shown}`", spot(name), advice)
-            assert isinstance(name, ast.Name)
-            if isinstance(node, ast.Name):
-                return Call(name.id, place=place)
-            assert isinstance(node, ast.Call)
-            return self._arguments(name.id, node, spot)
-        except Refused:
-            return None
 
     def _expression(self, text: str, place: Place) -> ast.expr:
         if len(text) > LONGEST:
@@ -145,7 +124,7 @@ class CallParser:
         name = _dotted(called)
         if name is None or ("." in name and not self.table.is_of_package(name)):
             shown = shortened(ast.unparse(node) if not isinstance(node, ast.Tuple) else spot.text.strip())
-            message = f"expected the name of a module or a call, got `{shown}`"
+            message = f"expected the name of {self.table.one} or a call, got `{shown}`"
             in_our_words = self._in_our_words(node, spot) or call_slips.no_call(node, self.table.names())
             self._refuse("FC0131", message, spot(node), in_our_words or call_slips.of_package(name))
         assert name is not None

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from flowconf.language import schema, signatures
 from flowconf.language.arguments import Literal
+from flowconf.language.registry import CallTable
 from flowconf.language.resolve.calls import CallParser, ParameterScope
 from flowconf.language.settings import Checkpoint, Setting, Start
+from flowconf.language.signatures import ClassSource, Signature
 from flowconf.language.weight_source import CheckpointSource
-from flowconf.report import Available, Place, Reporter
+from flowconf.report import Place, Reporter
 from flowconf.report.origins import Path, dotted
 
-INITIALIZERS = (
-    "normal", "uniform", "trunc_normal", "constant", "zeros", "ones", "eye", "dirac", "orthogonal",
-    "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "sparse",
-)  # fmt: skip
+
+class InitializerTable(CallTable):
+    """The functions of `torch.nn.init`, without the `_` at the end of their names and without the tensor."""
+
+    NAMES = (
+        "normal", "uniform", "trunc_normal", "constant", "zeros", "ones", "eye", "dirac", "orthogonal",
+        "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "sparse",
+    )  # fmt: skip
+
+    def names(self) -> list[str]:
+        return list(self.NAMES)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.NAMES
+
+    def class_source(self, name: str) -> ClassSource:
+        function = signatures.read_function("torch.nn.init", f"{name}_")
+        return ClassSource(Signature(function.parameters[1:]), Signature(()))
+
+
+INITIALIZERS = InitializerTable("initial value", "FC0133")
 SOURCES = ("path", "config", "hub")
 BELONGS = {"where": "config", "revision": "hub", "file": "hub"}
 """Key of a checkpoint -> the source that it belongs to."""
@@ -112,30 +130,10 @@ def _start(parameter: str, how: object, at: Path, reporter: Reporter, scope: Par
         return Start(parameter, Literal(how, repr(how), place), None, key)
     if isinstance(how, list):
         return _listed(parameter, how, at, reporter)
-    call = CallParser(scope, reporter, dotted(at)).how(str(how), place, list(INITIALIZERS))
-    if call is None:
-        return None
-    signature = signatures.read_function("torch.nn.init", f"{call.name}_")
-    given = {name for name, _ in call.kwargs}
-    unknown = [name for name, _ in call.kwargs if name == "tensor" or not signature.takes(name)]
-    missing = [name for name in signature.missing(len(call.args) + 1, given) if name != "tensor"]
-    if unknown or missing or len(call.args) + 1 > len(signature.positional):
-        wrong = (
-            f"has no argument `{unknown[0]}`"
-            if unknown
-            else f"requires `{missing[0]}`"
-            if missing
-            else "got too many arguments"
-        )
-        offered = Available("arguments", tuple(signature.names[1:]))
-        named = next((value for name, value in call.kwargs if name in unknown[:1]), None)
-        place = call.place
-        if isinstance(named, Literal) and named.place.column > len(unknown[0]):
-            column = named.place.column - len(unknown[0]) - 1
-            place = replace(named.place, column=column, length=len(unknown[0]))
-        reporter.error("FC0133", f"`{call.name}` {wrong}", place, at=at, advice=offered)
-        return None
-    return Start(parameter, call, None, key)
+    calls = CallParser(scope, reporter, dotted(at), table=INITIALIZERS).chain(str(how), place)
+    if calls is not None and len(calls) > 1:
+        reporter.error("FC0131", f"expected one initial value, got {len(calls)}: `{how}`", place, at=at)
+    return None if calls is None else Start(parameter, calls[0], None, key)
 
 
 def _listed(parameter: str, values: list[object], at: Path, reporter: Reporter) -> Start | None:

@@ -7,7 +7,7 @@ import re
 from flowconf.language import references, registry
 from flowconf.language.arguments import Call
 from flowconf.language.plan import Chain, GraphPlan, Mount, Value
-from flowconf.language.training import TrainingConfig, listed
+from flowconf.language.training import TrainingConfig, placed
 from flowconf.report import Label, Reporter
 
 RETURNS = {
@@ -34,14 +34,13 @@ def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None
             continue
         signature = registry.losses.signature(loss.fn)
         positional = (parameter for parameter in signature.parameters if parameter.kind == "positional")
-        for number, (parameter, read) in enumerate(zip(positional, listed(loss.input), strict=False)):
+        for parameter, (at, read) in zip(positional, placed(loss.input, ("loss", name, "input")), strict=False):
             wanted = _kind(parameter.type)
             last = last_call(plan, read, PASSING) if wanted is not None else None
             if wanted is None or last is None:
                 continue
             what, others, advice = EXPECTED[wanted]
             if _returned(last) in others:
-                at = ("loss", name, "input", number) if isinstance(loss.input, list) else ("loss", name, "input")
                 message = f"`{loss.fn}` expects {what}, but `{read}` is the output of `{last}`"
                 labels = (Label(f"`{read}` ends here", last.place),)
                 on_logits = f"{loss.fn}_with_logits"

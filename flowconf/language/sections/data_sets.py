@@ -7,15 +7,13 @@ from typing import Any
 
 from flowconf.language.plan import GraphPlan
 from flowconf.language.sections.augmentations import views
-from flowconf.language.training import PhaseSection, SetSection, TrainingConfig, evaluated_on, listed
+from flowconf.language.training import PhaseSection, SetSection, TrainingConfig, evaluated_on, listed, placed
 from flowconf.report import Label, Reporter, suggest
 from flowconf.report.origins import Path
 
 MAIN = "main"
 """The data set of `data` among those of its mixture."""
 SPLITS = ("train", "val", "test")
-RESERVED = (*SPLITS, "validation", "lr", MAIN)
-"""Names that a further set cannot have, because they mean something else in logs."""
 
 
 def further_sets(training: TrainingConfig) -> dict[Path, SetSection]:
@@ -34,24 +32,15 @@ def arguments(training: TrainingConfig, section: SetSection) -> dict[str, Any]:
 def evaluated_fields(training: TrainingConfig, name: str) -> list[str]:
     """The names that losses and metrics read which are evaluated on a set; some are values of the graph."""
     measured = [one for one in (*training.loss.values(), *training.metrics.values()) if evaluated_on(one, name)]
-    keys = ("input", "target", "mask")
-    return list(dict.fromkeys(text for one in measured for key in keys for text in listed(getattr(one, key))))
+    return list(dict.fromkeys(text for one in measured for text in one.references))
 
 
 def check(training: TrainingConfig, reporter: Reporter) -> None:
-    """Report reserved names of sets, unknown splits of losses and metrics, and settings that exclude each other."""
-    for path in further_sets(training):
-        if path[-1] in RESERVED:
-            message = f"a further set cannot be called `{path[-1]}`, which has another meaning"
-            reporter.error("FC0123", message, reporter.key(path), at=path, advice="rename it")
-    if "loss" in training.metrics:
-        message, named = "a metric cannot be called `loss`, which is the name of the whole loss", ("metrics", "loss")
-        reporter.error("FC0123", message, reporter.key(named), at=named, advice="rename it")
+    """Report unknown splits of losses and metrics, and settings that exclude each other."""
     known = (*SPLITS, *training.data.evaluate)
     for kind, sections in (("loss", training.loss), ("metrics", training.metrics)):
         for name, section in sections.items():
-            for number, split in enumerate(listed(section.splits)):
-                at = (kind, name, "splits", number) if isinstance(section.splits, list) else (kind, name, "splits")
+            for at, split in placed(section.splits, (kind, name, "splits")):
                 if split not in known:
                     advice = suggest(split, known, "splits")
                     reporter.error("FC0402", f"unknown split `{split}`", at=at, advice=advice)
@@ -76,10 +65,7 @@ def check_buckets(training: TrainingConfig, fields: Collection[str], reporter: R
     section, where = training.data.buckets, ("data", "buckets")
     if section is None:
         return
-    named: list[tuple[Path, str]] = [((*where, "mask"), section.mask)]
-    for number, name in enumerate(listed(section.cut)):
-        named.append(((*where, "cut", number) if isinstance(section.cut, list) else (*where, "cut"), name))
-    for at, name in named:
+    for at, name in [*placed(section.mask, (*where, "mask")), *placed(section.cut, (*where, "cut"))]:
         if name not in fields:
             advice = suggest(name, fields, "fields")
             reporter.error("FC0502", f"the data has no field `{name}`", at=at, advice=advice)

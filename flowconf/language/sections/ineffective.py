@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from flowconf.language.points import Point, RunLength
 from flowconf.language.sections import rates
 from flowconf.language.training import TrainerSection, TrainingConfig
 from flowconf.report import Label, Reporter
+from flowconf.report.origins import Path
 
 
 def check(training: TrainingConfig, reporter: Reporter) -> None:
@@ -20,9 +22,8 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
             label, place = Label("`epochs` is set here", epochs), reporter.key(("trainer", "steps"))
             reporter.warn("FC0410", message, place, path="trainer.steps", labels=(label,), advice="keep one of them")
     _check_patience(training, reporter)
-    _check_keep(training, reporter)
     if trainer.steps is not None:
-        _check_warmup(training, RunLength(trainer.steps), reporter)
+        _check_durations(training, RunLength(trainer.steps), reporter)
     if trainer.accumulate > rows:
         place, batch = reporter.value(("trainer", "accumulate")), ("data", "batch_size")
         labels = (Label("the size of a batch", reporter.value(batch)),) if reporter.origins.at(batch) else ()
@@ -53,25 +54,9 @@ def _check_patience(training: TrainingConfig, reporter: Reporter) -> None:
         reporter.warn("FC0410", message, at=("trainer", "patience"), labels=labels, advice=advice)
 
 
-def _check_keep(training: TrainingConfig, reporter: Reporter) -> None:
-    """Report weights to keep of a step after the end of the run."""
-    trainer = training.trainer
-    if trainer.keep is None or trainer.keep.every is None or trainer.steps is None:
-        return
-    every = RunLength(trainer.steps).steps_before(trainer.keep.every)
-    if every <= trainer.steps:
-        return
-    at, steps = ("trainer", "keep", "every"), ("trainer", "steps")
-    if reporter.in_one_file(at, steps):
-        message = f"`keep.every` is {every:,} steps, and the run ends after step {trainer.steps:,}"
-        labels = (Label("`steps` is set here", reporter.value(steps)),)
-        advice = f"write at most `{trainer.steps}`, or remove it"
-        reporter.warn("FC0410", message, at=at, labels=labels, advice=advice)
-
-
 def check_length(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
     """Report settings without effect once the length of the run is known."""
-    _check_warmup(training, length, reporter)
+    _check_durations(training, length, reporter)
     _check_override(training.trainer, length, reporter)
 
 
@@ -89,12 +74,23 @@ def _check_override(trainer: TrainerSection, length: RunLength, reporter: Report
         reporter.warn("FC0410", message, place, path=f"trainer.{longer}", labels=labels, advice=advice)
 
 
-def _check_warmup(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
-    """Report a schedule that is still warming up when a run ends."""
+def _check_durations(training: TrainingConfig, length: RunLength, reporter: Reporter) -> None:
+    """Report durations that do not end before the run does."""
     end = ("trainer", "steps" if training.trainer.steps == length.steps else "epochs")
+    for at, duration in _durations(training):
+        steps, most = length.steps_before(duration), length.steps - (at[-1] == "warmup")
+        if steps > most and reporter.in_one_file(at, end):
+            message = f"`{at[-1]}` is {steps:,} steps, and the run ends after step {length.steps:,}"
+            labels = (Label(f"`{end[-1]}` is set here", reporter.value(end)),)
+            reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write at most `{most}`, or remove it")
+
+
+def _durations(training: TrainingConfig) -> Iterator[tuple[Path, int | Point]]:
+    """The durations after which something happens that has no effect at the end of a run, by path."""
     for where, section in rates.written(training):
-        at, warmup = (*where, "warmup"), length.steps_before(section.warmup)
-        if warmup >= length.steps and reporter.in_one_file(at, end):
-            message = f"`warmup` is {warmup:,} steps, and the run ends after step {length.steps:,}"
-            labels = (Label("its length is set here", reporter.value(end)),)
-            reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write less than `{length.steps}`")
+        yield (*where, "warmup"), section.warmup
+    keep = training.trainer.keep
+    if keep is not None and keep.every is not None:
+        yield ("trainer", "keep", "every"), keep.every
+    for name, callback in training.callbacks.items():
+        yield ("callbacks", name, "every"), callback.every

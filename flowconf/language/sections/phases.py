@@ -16,6 +16,7 @@ from flowconf.language.training import (
     Trend,
     evaluated_on,
     listed,
+    placed,
 )
 from flowconf.report import Label, Reporter, Suggestion, suggest
 from flowconf.report.origins import Path, dotted
@@ -86,10 +87,10 @@ def _check_phase(
         condition: Condition | None = getattr(phase, key)
         if condition is not None:
             _check_condition(training, condition, (*where, key), reporter)
-    for number, path in enumerate(listed(phase.thaw)):
-        if path in listed(phase.freeze):
-            at = (*where, "thaw", number)
-            labels = (Label("frozen here", reporter.value((*where, "freeze", listed(phase.freeze).index(path)))),)
+    frozen = {path: at for at, path in placed(phase.freeze, (*where, "freeze"))}
+    for at, path in placed(phase.thaw, (*where, "thaw")):
+        if path in frozen:
+            labels = (Label("frozen here", reporter.value(frozen[path])),)
             message = f"`{dotted(where)}` both freezes and thaws `{path}`"
             reporter.error("FC0123", message, at=at, labels=labels, advice="keep one of them")
     for name in phase.loss:

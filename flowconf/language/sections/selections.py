@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from flowconf.language import references
 from flowconf.language.plan import GraphPlan
 from flowconf.language.selectors import SelectorError, parse, with_kind
-from flowconf.language.training import TrainingConfig, listed
+from flowconf.language.training import TrainingConfig, placed
 from flowconf.report import Place, Reporter, Suggestion
 from flowconf.report.origins import Origins, Path
 
@@ -46,8 +46,7 @@ def written(training: TrainingConfig) -> Iterator[Written]:
 
 
 def _listed(texts: str | list[str] | None, where: Path) -> Iterator[Written]:
-    for number, text in enumerate(listed(texts)):
-        yield Written(text, (*where, number))
+    yield from (Written(text, at) for at, text in placed(texts, where))
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:

@@ -9,17 +9,9 @@ from flowconf.language.signatures import Parameter, Signature
 
 PACKAGE = "torchmetrics"
 KINDS = (
-    "audio",
-    "clustering",
-    "detection",
-    "image",
-    "nominal",
-    "regression",
-    "retrieval",
-    "segmentation",
-    "shape",
+    "audio", "clustering", "detection", "image", "nominal", "regression", "retrieval", "segmentation", "shape",
     "text",
-)
+)  # fmt: skip
 """Modules of further classes. Those of `classification` are the forms of others, which an argument `task` chooses."""
 EVERY_METRIC = (
     "compute_on_cpu", "dist_sync_on_step", "process_group", "dist_sync_fn", "distributed_available_fn",

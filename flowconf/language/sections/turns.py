@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowconf.language.training import TrainingConfig, listed
+from flowconf.language.training import TrainingConfig, listed, placed
 from flowconf.report import Label, Reporter, suggest
 
 
@@ -12,17 +12,14 @@ def check(training: TrainingConfig, reporter: Reporter) -> None:
         return
     for name, turn in training.turns.items():
         terms = listed(turn.loss)
-        for number, term in enumerate(terms):
-            where = ("turns", name, "loss", number)
-            place = reporter.value(where if isinstance(turn.loss, list) else where[:-1])
+        for number, (at, term) in enumerate(placed(turn.loss, ("turns", name, "loss"))):
             if term not in training.loss:
                 message = f"unknown term `{term}` of the loss"
-                advice = suggest(term, training.loss, "terms")
-                reporter.error("FC0402", message, place, at=where, advice=advice)
+                reporter.error("FC0402", message, at=at, advice=suggest(term, training.loss, "terms"))
             elif term in terms[:number]:
-                labels = (Label("also here", reporter.value((*where[:-1], terms.index(term)))),)
+                labels = (Label("also here", reporter.value((*at[:-1], terms.index(term)))),)
                 message = f"the turn `{name}` names the term `{term}` twice"
-                reporter.error("FC0123", message, place, at=where, labels=labels, advice="remove one of them")
+                reporter.error("FC0123", message, at=at, labels=labels, advice="remove one of them")
     used = {term for turn in training.turns.values() for term in listed(turn.loss)}
     if any(term not in training.loss for term in used):
         return
