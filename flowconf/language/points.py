@@ -29,9 +29,6 @@ class Point(Choice):
         return float(getattr(self, self.key))
 
 
-PARTS = "a fraction of the run, `{step: ...}` or `{epoch: ...}`"
-
-
 def _some_time(point: Point) -> Point:
     if not point.number:
         raise PydanticCustomError("greater_than", "greater than 0", {"gt": 0.0, INSIDE: (point.key,)})
@@ -42,12 +39,12 @@ _Number = Tag("<number>")
 _Point = Annotated[Point, Tag("<mapping>")]
 _Duration = Annotated[Point, AfterValidator(_some_time), Tag("<mapping>")]
 _Either = by_form("<mapping>", "<number>")
-_IN_STEPS = InWords("a number of steps, `{epoch: ...}` or `{fraction: ...}`")
-_IN_PARTS = InWords(PARTS)
+_IN_PARTS = InWords("a fraction of the run, `{step: ...}` or `{epoch: ...}`")
+_IN_STEPS = "a number of steps ({} or more), `{{epoch: ...}}` or `{{fraction: ...}}`"
 
-Steps = Annotated[Annotated[Count, _Number] | _Point, _Either, _IN_STEPS]
+Steps = Annotated[Annotated[Count, _Number] | _Point, _Either, InWords(_IN_STEPS.format(0))]
 """A duration, of which a number is steps and may be 0."""
-Every = Annotated[Annotated[Positive, _Number] | _Duration, _Either, _IN_STEPS]
+Every = Annotated[Annotated[Positive, _Number] | _Duration, _Either, InWords(_IN_STEPS.format(1))]
 """A duration above 0, of which a number is steps."""
 PartOfRun = Annotated[Annotated[Fraction, _Number] | _Point, _Either, _IN_PARTS]
 """A point of the run, of which a number is a fraction of it."""

@@ -24,7 +24,7 @@ Name = Identifier
 CallText = Annotated[str, named_in("modules")]
 Number = int | float
 ParameterValue = bool | int | float | str | list[Any]
-Size = int | str
+Size = Annotated[int | str, InWords("an integer or an expression of parameters")]
 
 
 class Model(Section):
@@ -62,7 +62,7 @@ Decay = Annotated[
     Annotated[float, Field(ge=0, lt=1), Tag("<number>")]
     | Annotated[Changing, AfterValidator(of_fractions), Tag("<mapping>")],
     by_form("<mapping>", "<number>"),
-    InWords("a number, or a mapping such as `{cosine: {from: 0.996, to: 1}}`"),
+    InWords("a number of at least 0 and below 1, or a mapping such as `{cosine: {from: 0.996, to: 1}}`"),
 ]
 
 
@@ -142,14 +142,16 @@ class Modifiers(Settings):
 class InputSpec(Model):
     """The shape and type of an input."""
 
-    shape: list[Size]
+    shape: Annotated[list[Size], InWords("a list of sizes")]
     """Sizes: integers, parameters, arithmetic on them, or symbols that begin with a capital letter (`B`, `T`)."""
     dtype: str = "float32"
     """The name of a torch dtype, such as `int64`."""
 
 
 InputKey = Annotated[
-    Annotated[list[Size], Tag("<list>")] | Annotated[InputSpec, Tag("<mapping>")], by_form("<mapping>", "<list>")
+    Annotated[list[Size], Tag("<list>")] | Annotated[InputSpec, Tag("<mapping>")],
+    by_form("<mapping>", "<list>"),
+    InWords("a list of sizes, or a mapping"),
 ]
 
 
@@ -199,8 +201,6 @@ def _kind_of_body(value: object) -> str | None:
     if isinstance(value, dict):
         kinds = {"graph": "<mounted>", "flow": "<inline>", "through": "<settled>"}
         return next((kind for key, kind in kinds.items() if key in value), None)
-    if isinstance(value, CallBody | MountedBody | InlineBody):
-        return {CallBody: "<settled>", MountedBody: "<mounted>", InlineBody: "<inline>"}[type(value)]
     return None if value is None or isinstance(value, int | float | list) else "<instance>"
 
 
@@ -339,8 +339,6 @@ VERBS = tuple(STEPS)
 
 
 def _kind_of_step(value: object) -> str | None:
-    if isinstance(value, Modifiers):
-        return f"<{type(value).__name__.lower()}>"
     if isinstance(value, dict):
         verbs = [verb for verb in VERBS if verb in value]
         return f"<{verbs[0]}>" if len(verbs) == 1 else None

@@ -21,6 +21,7 @@ from flowconf.language.weight_source import CheckpointKey
 from flowconf.report.origins import Path
 
 T = TypeVar("T")
+Seed = Annotated[int, Field(ge=0, lt=2**63), InWords("an integer from 0 to 2**63 - 1")]
 OneOrMore = Annotated[
     Annotated[T, Tag("<text>")] | Annotated[list[T], Field(min_length=1), Tag("<list>")], by_form("<list>", "<text>")
 ]
@@ -400,7 +401,9 @@ class TrainerSection(Section):
     sharded. Results and checkpoints are the same."""
     nodes: Positive = 1
     """The number of machines that train together. The same command is started on each of them."""
-    rendezvous: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")] | None = None
+    rendezvous: (
+        Annotated[str, Field(pattern=r"^[^\s:]+:\d+$"), InWords("a host and a port, such as `node0:29500`")] | None
+    ) = None
     """The rendezvous of several machines: `host:port` of one of them."""
     restarts: Count = 2
     """How often all processes are restarted from the last checkpoint after one of them died."""
@@ -489,7 +492,7 @@ class SweepSection(Section):
     evaluation, or not in the best quarter (`halving`, asynchronously); null: every run is trained to its end."""
     jobs: Positive = 1
     """The number of runs that are trained at the same time, each in a separate process."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     """The seed of the search. With `jobs: 1`, the same trials are made again."""
 
 
@@ -518,7 +521,7 @@ class TrainingConfig(Section):
     text, such as `{codes: {name: Histograms, every: 100, read: [code]}}`."""
     trainer: Annotated[TrainerSection, Field(default_factory=TrainerSection)]
     """The run."""
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     """The seed of weights, data order, noise and dropout."""
     init_from: CheckpointKey | None = None
     """Weights from which to initialise, such as an earlier run: as in a `checkpoint` of the whole graph, after those of

@@ -15,13 +15,11 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, Field, TypeAdapter
-from pydantic.fields import FieldInfo
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from flowconf.report import nearest
 
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Reference = Annotated[str, Field(min_length=1)]
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -50,13 +48,12 @@ class InWords:
 
     words: str
 
-    @classmethod
-    def of(cls, field: FieldInfo | None) -> str | None:
-        """The description of a section's field, if its type has one."""
-        notes = [] if field is None else [*field.metadata]
-        for one in _alternatives(field.annotation) if field is not None else ():
-            notes += getattr(one, "__metadata__", ())
-        return next((note.words for note in reversed(notes) if isinstance(note, cls)), None)
+
+Identifier = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+    InWords("a name (letters, digits and `_`, not starting with a digit)"),
+]
 
 
 class Module:
@@ -100,9 +97,9 @@ _PYTHON = {"true": "True", "false": "False", "null": "None"}
 TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false", "y": "true", "n": "false"}
 
 
-def instead(written: str, value: object) -> str | None:
-    """What to write for an argument with this annotation instead of a value of another type, if that is clear."""
-    kinds = [*_choices(meaning(written))]
+def instead(kind: Any, value: object) -> str | None:
+    """What to write for a value of this type instead of one of another type, if that is clear."""
+    kinds = [*_choices(kind)]
     literals = [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
     several = next((len(get_args(kind)) for kind in kinds if get_origin(kind) is tuple), 0)
     text = meant(value, kinds)
@@ -111,7 +108,8 @@ def instead(written: str, value: object) -> str | None:
         text = f"[{', '.join(sizes * (several if len(sizes) == 1 else 1))}]"
     if text is None:
         return nearest(value, literals) if isinstance(value, str) else None
-    return text if fits(written, False, ast.literal_eval(_PYTHON.get(text, text))) else None
+    meant_value = ast.literal_eval(_PYTHON.get(text, text))
+    return text if meant_value is None or _is_a(meant_value, kind) else None
 
 
 def is_ambiguous(written: str, value: object) -> bool:
@@ -228,18 +226,32 @@ def _in_words(kind: Any) -> str:
         if isinstance(note, InWords):
             return note.words
     if get_origin(base) is Literal:
-        return f"one of {', '.join(f'`{choice}`' for choice in get_args(base))}"
+        *others, last = (f"`{choice}`" for choice in get_args(base))
+        return f"{'one of ' * (len(others) > 1)}{', '.join(others)}{' or ' * bool(others)}{last}"
+    if get_origin(base) in (Union, UnionType):
+        return in_words(base)
+    if base is Any:
+        return "a value"
+    if get_origin(base) is dict or (isinstance(base, type) and issubclass(base, BaseModel)):
+        return WORDS[dict]
     if get_origin(base) is not None:
         first, *others = get_args(base)
         count = f"{1 + len(others)} " if get_origin(base) is tuple else ""
         items = re.sub(r"\b(number|integer|string)\b", r"\1s", re.sub(r"^an? ", "", in_words(first)))
         return f"a list of {count}{items}"
-    bounds = {type(bound): bound for note in notes for bound in getattr(note, "metadata", ())}
-    return f"{WORDS[base]}{_range(bounds)}"
+    bounds = {type(bound): bound for note in notes for bound in (note, *getattr(note, "metadata", ()))}
+    if MinLen in bounds and base is str:
+        return f"{WORDS[str]} that is not empty"
+    return f"{WORDS[base]}{_range(bounds, base is int)}"
 
 
-def _range(bounds: dict[type, Any]) -> str:
+def _range(bounds: dict[type, Any], is_whole: bool) -> str:
     """The description of the bounds of a number."""
+    if Gt in bounds and not is_whole:
+        most = (
+            f" and at most {bounds[Le].le}" if Le in bounds else f" and below {bounds[Lt].lt}" if Lt in bounds else ""
+        )
+        return f" above {bounds[Gt].gt}{most}"
     least = bounds[Ge].ge if Ge in bounds else bounds[Gt].gt + 1 if Gt in bounds else None
     if least is None:
         return ""
@@ -255,6 +267,9 @@ def _alternatives(kind: Any) -> tuple[Any, ...]:
 
 def _choices(kind: Any) -> Iterator[Any]:
     """The alternatives of a type, with annotated types unwrapped."""
-    for one in _alternatives(kind):
-        inner = one.__origin__ if get_origin(one) is Annotated else one
-        yield from _alternatives(inner)
+    if get_origin(kind) is Annotated:
+        yield from _choices(kind.__origin__)
+    elif get_origin(kind) in (Union, UnionType):
+        yield from (choice for one in get_args(kind) for choice in _choices(one))
+    else:
+        yield kind

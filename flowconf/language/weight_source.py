@@ -48,7 +48,7 @@ class CheckpointSource(Section):
     mismatched: Literal["error", "ignore"] = "error"
     """What to do if a tensor has another shape in the source, such as that of another head: "ignore" keeps the initial
     values of the graph."""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$"), InWords("64 hexadecimal digits")] | None = None
     """The required SHA-256 digest of the file."""
 
 

@@ -216,7 +216,7 @@ def test_further_sets(folder, capsys):
         (", evaluate: {far: {name: raer}}", "FC0501", "unknown data set `raer`"),
         (", evaluate: {far: {name: digits}}", "FC0502", "`image` is float32 [64] in the set `far`"),
         (", evaluate: {far: {split: tset}}", "FC0123", "must be one of"),
-        (", mixture: {far: {weight: -1}}", "FC0123", "must be at least 0"),
+        (", mixture: {far: {weight: -1}}", "FC0123", "must be a number of at least 0"),
         (", mixture: {far: {name: digits}}", "FC0502", "`image` is float32 [64] in the set `far`"),
         (", sample: {by: lable}", "FC0502", "write `label`"),
         (", sample: {by: image}", "FC0501", "`image` is float32 [8]"),

@@ -157,7 +157,7 @@ def test_show_and_diff_print_references_unless_asked(quoting, capsys, monkeypatc
 @pytest.mark.parametrize(
     ("before", "after", "reported"),
     [
-        ("epochs: 2", "epochs: '${oc.env:TOKEN}'", "must be an integer, got the string `${oc.env:TOKEN}`"),
+        ("epochs: 2", "epochs: '${oc.env:TOKEN}'", "an integer of at least 1, got the string `${oc.env:TOKEN}`"),
         ("lr: 0.01", "lr: '${oc.env:TOKEN}'", "`optimizer.lr` must be a number, got the string `${oc.env:TOKEN}`"),
         ("name: adamw", "name: '${oc.env:TOKEN}'", "unknown optimizer `${oc.env:TOKEN}`"),
         ("input: logits", "input: '${oc.env:TOKEN}'", "${oc.env:TOKEN}"),

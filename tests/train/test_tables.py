@@ -281,7 +281,7 @@ def test_lists_are_padded(folder, file):
         ({"kind": {"pad": [3]}}, r"`kind` must have numbers, got `cat`, in row 0"),
         ({"x": {"pad": [3]}}, r"`x` must be a list, got `1`, in row 0"),
         ({"kind": {"pad": [3], "missing": "mask"}}, r"`missing` does not apply to lists"),
-        ({"kind": {"pad": [0]}}, r"must be greater than 0"),
+        ({"kind": {"pad": [0]}}, r"must be an integer of at least 1"),
         ({"a": {"columns": ["box", "n"], "pad": [3]}}, r"a field of lists has one column"),
     ],
 )

@@ -163,7 +163,7 @@ def test_values_follow_the_config_that_asks(project):
         ("{trainer.epoch: 1}", "FC0121", "unknown key `epoch` in `trainer`", "trainer.epoch"),
         ("{trainer: {epoch: 1}}", "FC0121", "unknown key `epoch` in `trainer`", "epoch"),
         ("{sed: 1}", "FC0102", "`sed` does not exist", "sed"),
-        ("{seed: many}", "FC0123", "`seed` must be an integer, got the string `many`", "seed"),
+        ("{seed: many}", "FC0123", "`seed` must be an integer from 0 to 2**63 - 1, got the string `many`", "seed"),
         ("{hydra.searchpath: [a]}", "FC0102", "`hydra.searchpath` is not a key of `teacher.yaml`", "hydra.searchpath"),
         ("{'seed=1 x': 1}", "FC0102", "`seed=1 x` is not a key of `teacher.yaml`", "'seed=1 x'"),
         ("{+seed: 1}", "FC0102", "`+seed` is not a key of `teacher.yaml`", "+seed"),

@@ -102,7 +102,7 @@ class Arguments:
         if wanted is None and isinstance(value, float) and not math.isfinite(value):
             wanted = "a finite number"
         if wanted is not None:
-            better = value_types.instead(kind, value)
+            better = value_types.instead(value_types.meaning(kind), value)
             advice = sections.example(where) if better is None else Suggestion(better, instead_of=str(value))
             item = value_types.misfit_item(kind, value)
             if item is not None:

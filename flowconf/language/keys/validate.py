@@ -2,52 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import NoneType
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 
 from flowconf.language import schema, value_types
 from flowconf.language.advice import hints, other_tools, sections
 from flowconf.language.advice.vocabulary import NOT_NEEDED
 from flowconf.language.keys import misplaced
-from flowconf.language.points import PARTS, Point
 from flowconf.language.section import INSIDE, RULE
-from flowconf.language.value_types import WORDS, InWords, Module
 from flowconf.report import Advice, Label, Place, Reporter, Suggestion, joined, nearest, suggest
 from flowconf.report.origins import Path, dotted
 
 M = TypeVar("M", bound=BaseModel)
 Problem = dict[str, Any]
 
-EXPECTED = {
-    "string_type": WORDS[str],
-    "int_type": WORDS[int],
-    "int_from_float": WORDS[int],
-    "float_type": WORDS[float],
-    "bool_type": WORDS[bool],
-    "list_type": WORDS[list],
-    "dict_type": WORDS[dict],
-    "model_type": WORDS[dict],
-    "none_required": WORDS[type(None)],
-    "is_instance_of": WORDS[Module],
-}
-"""The expected value, by the type of Pydantic's error."""
-
-
-PATTERNS = {
-    r"^[A-Za-z_][A-Za-z0-9_]*$": "a name (letters, digits and `_`, not starting with a digit)",
-    "^[0-9a-f]{64}$": "64 hexadecimal digits",
-    r"^[^\s:]+:\d+$": "a host and a port, such as `node0:29500`",
-}
-"""The expected string, by its pattern."""
-
-KINDS = ("string_type", "list_type", "float_type", "int_type", "literal_error", "string_pattern_mismatch")
-"""The types of Pydantic's errors for a value of the wrong type."""
+OF_TYPE = (
+    "string_type", "int_type", "int_from_float", "float_type", "bool_type", "list_type", "dict_type", "model_type",
+    "none_required", "is_instance_of",
+)  # fmt: skip
+"""Pydantic's errors for a value of the wrong type."""
 
 
 def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
@@ -93,7 +69,7 @@ class _Report:
         for where, problems in grouped.items():
             if where[:-1] in strangers:
                 continue
-            alternatives = all(problem["type"] in EXPECTED for problem in problems)
+            alternatives = all(problem["type"] in OF_TYPE for problem in problems)
             if not (alternatives and where in around):
                 self._report_one(model, where, problems, grouped)
 
@@ -221,7 +197,7 @@ class _Report:
 
     def _unknown_key(self, model: type[BaseModel], where: Path) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
-        allowed = list(_fields_at(model, self.data, where[:-1]))
+        allowed = _keys_at(model, self.data, where[:-1])
         verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
         if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
@@ -297,7 +273,7 @@ class _Report:
             place = self._key((*where[:-1], verb, key))
             self._error("FC0122", message, place, where, advice=f"move it one level up, to `{where[-2]}`")
             return
-        own = list(_fields_at(model, self.data, where[:-1]))
+        own = _keys_at(model, self.data, where[:-1])
         strangers = [name for name in others if name not in own and sections.meant(name, [key])]
         if strangers and any(map(misplaced.is_open, models_at(model, self.data, where[:-1]))):
             self._stranger((*where[:-1], strangers[0]), own, [key], key)
@@ -372,28 +348,28 @@ class _Report:
 
     def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
         got, place = self._at(where), self._value(where)
-        field = _fields_at(model, self.data, where[:-1]).get(str(where[-1])) if where else None
-        in_words = InWords.of(field)
-        if isinstance(got, str) and in_words is not None:
-            problems = [problem for problem in problems if problem["type"] != "string_type"] or problems
-        wanted = _wanted(problems, in_words)
+        first, (allowed, _) = problems[0], _allowed_at(model, self.data, where)
+        kind = allowed.annotation if allowed is not None else Any
+        wanted = "a finite number" if first["type"] == "finite_number" else value_types.in_words(kind)
+        if INSIDE in first.get("ctx", {}) or kind is Any:
+            wanted = str(first["msg"]).lower()
         subject = f"`{self.reporter.dotted(where)}`" if (*self.base, *where) else "the document"
-        if problems[0]["type"] == "too_short":
-            message = f"{subject} {wanted[0]}"
+        if first["type"] == "too_short":
+            least, got_many = first["ctx"]["min_length"], first["ctx"]["actual_length"] or "none"
+            entries = "entry" if least == 1 else "entries"
+            message = f"{subject} requires at least {least} {entries}, got {got_many}"
             if removals := self.reporter.origins.removals((*self.base, *where)):
                 message, place = f"{message}; null removes the last one here", removals[-1]
         elif got is None and where and place == self._key(where):
-            message = f"{subject} must be {' or '.join(wanted)}, but has no value"
+            message = f"{subject} must be {wanted}, but has no value"
         else:
-            message = f"{subject} must be {' or '.join(wanted)}, got {shown(self._written(where))}"
-        advice = self._advice_on(model, where, problems, _takes_null(field))
+            message = f"{subject} must be {wanted}, got {shown(self._written(where))}"
+        advice = self._advice_on(where, {problem["type"] for problem in problems}, kind)
         self._error("FC0123", message, place, where, advice=advice)
 
-    def _advice_on(
-        self, model: type[BaseModel], where: Path, problems: list[Problem], takes_null: bool
-    ) -> Advice | None:
+    def _advice_on(self, where: Path, problems: set[str], kind: Any) -> Advice | None:
         """What to write instead of a wrong value."""
-        at, got, kinds = (*self.base, *where), self._at(where), {problem["type"] for problem in problems}
+        at, got = (*self.base, *where), self._at(where)
         in_model = not self.is_config or "model" in where
         if where and not in_model and (pair := sections.pair(where, got, [str(where[-1])], self.reporter)):
             return pair
@@ -404,16 +380,13 @@ class _Report:
         word = self._value(where).word
         if got is None and word is not None:
             return f"write `~{word.partition('=')[0].lstrip('+~')}` to remove it"
-        if meant := _meant(got, kinds, takes_null, _literals(problems)):
+        if meant := value_types.instead(kind, got):
             return Suggestion(meant, instead_of=str(got))
         if got is None and self.reporter.origins.history(at):
             return f"write `~{self.reporter.dotted(where)}` on the command line to remove it"
         if example := sections.example(at):
             return example
-        is_too_large = problems[0]["type"] == "less_than_equal" and where[-1] not in Point.model_fields
-        if is_too_large and Point in models_at(model, self.data, where):
-            return f"write {PARTS}"
-        return hints.for_wrong_value(at, got, kinds) if in_model else None
+        return hints.for_wrong_value(at, got, problems) if in_model else None
 
     def _written(self, where: Path) -> object:
         """The value at a path; of a value from the environment, its reference."""
@@ -439,85 +412,25 @@ def _only_lacking(grouped: Mapping[Path, list[Problem]]) -> dict[Path, str]:
     return {owner: missing[0] for owner, missing, unknown in of_kinds if len(missing) == len(unknown) == 1}
 
 
-def models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
-    """The models that fit the mapping at a path; none for one with arbitrary names."""
+def _allowed_at(model: type[BaseModel], data: object, where: Path) -> tuple[misplaced.Allowed | None, object]:
+    """What is allowed at a path, None for an unknown key, and what is there."""
     allowed: misplaced.Allowed | None = misplaced.allowed_by(model)
     node: Any = data
     for key in where:
         allowed = misplaced.below(allowed, node, key)
         node = node.get(key) if isinstance(node, dict) else None
-    return misplaced.fitting(allowed, node)
+    return allowed, node
 
 
-def _fields_at(model: type[BaseModel], data: object, where: Path) -> dict[str, FieldInfo]:
-    """The fields of the mapping at a path, by key."""
+def models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
+    """The models that fit the mapping at a path; none for one with arbitrary names."""
+    return misplaced.fitting(*_allowed_at(model, data, where))
+
+
+def _keys_at(model: type[BaseModel], data: object, where: Path) -> list[str]:
+    """The keys of the mapping at a path."""
     models = reversed(models_at(model, data, where))
-    return {field.alias or name: field for one in models for name, field in one.model_fields.items()}
-
-
-def _takes_null(field: FieldInfo | None) -> bool:
-    return field is not None and type(None) in getattr(field.annotation, "__args__", ())
-
-
-def _wanted(problems: Sequence[Problem], in_words: str | None) -> list[str]:
-    """What a value must be instead, without duplicates."""
-    wanted = list(dict.fromkeys(map(_expected, problems)))
-    if in_words is not None and any(problem["type"] in KINDS for problem in problems):
-        wanted = [in_words]
-    if WORDS[float] in wanted:
-        wanted = [kind for kind in wanted if kind != WORDS[int]]
-    return [f"{WORDS[int]} or an expression of parameters"] if wanted == [WORDS[int], WORDS[str]] else wanted
-
-
-def _expected(problem: Problem) -> str:
-    kind, context = problem["type"], problem.get("ctx", {})
-    if kind in EXPECTED:
-        return EXPECTED[kind]
-    match kind:
-        case "literal_error":
-            return f"{'one of ' if ',' in context['expected'] else ''}{context['expected'].replace(chr(39), '`')}"
-        case "greater_than":
-            return f"greater than {context['gt']:g}"
-        case "greater_than_equal":
-            return f"at least {context['ge']:g}"
-        case "less_than":
-            return f"less than {context['lt']:g}"
-        case "less_than_equal":
-            return f"at most {context['le']:g}"
-        case "too_short":
-            entries = "entry" if context["min_length"] == 1 else "entries"
-            got = context["actual_length"] or "none"
-            return f"requires at least {context['min_length']} {entries}, got {got}"
-        case "string_too_short":
-            return "a string that is not empty"
-        case "string_pattern_mismatch":
-            return PATTERNS.get(context["pattern"]) or _choices(context["pattern"])
-        case "finite_number":
-            return "a finite number"
-        case _:
-            return str(problem["msg"]).lower()
-
-
-def _choices(pattern: str) -> str:
-    """The choices of a pattern: `^(cpu|cuda:\\d+)$` is one of `cpu` or `cuda:0`."""
-    words = pattern.strip("^$").removeprefix("(").removesuffix(")").replace(r"\d+", "0").split("|")
-    if not all(re.fullmatch(r"[\w:.-]+", word) for word in words):
-        return f"a string of the form `{pattern.strip('^$')}`"
-    return f"one of {', '.join(f'`{word}`' for word in words[:-1])} or `{words[-1]}`"
-
-
-def _literals(problems: Sequence[Problem]) -> list[str]:
-    """The strings that are allowed."""
-    expected = [problem["ctx"]["expected"] for problem in problems if problem["type"] == "literal_error"]
-    return [word.strip("'") for text in expected for word in text.replace(" or ", ", ").split(", ")]
-
-
-def _meant(got: object, kinds: set[str], takes_null: bool, literals: Sequence[str]) -> str | None:
-    """The value that one of the wrong type was probably meant to be."""
-    types: list[type] = [bool] if "bool_type" in kinds else []
-    types += [float] if "float_type" in kinds else [int] if {"int_type", "int_from_float"} & kinds else []
-    found = value_types.meant(got, [*types, *([NoneType] if takes_null else [])])
-    return found or (nearest(got, literals) if isinstance(got, str) else None)
+    return list(dict.fromkeys(key for one in models for key in schema.keys_of(one)))
 
 
 def shown(value: object) -> str:
