@@ -30,8 +30,7 @@ def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
 def _swapped_step(step: Step, path: str, other: GraphPlan) -> Step:
     if step.copies:
         return step  # a graph in only some of the copies would need a class of its own
-    parts = tuple((name, _swapped(applied, path, other)) for name, applied in step.parts)
-    return replace(step, parts=parts) if parts != step.parts else step
+    return step.with_modules(lambda applied: _swapped(applied, path, other))
 
 
 def _swapped(applied: Applied, path: str, other: GraphPlan) -> Applied:

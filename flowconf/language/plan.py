@@ -6,7 +6,7 @@ their graph; joined down the tree they are the paths that users see.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
@@ -295,6 +295,12 @@ class Step:
     def reads(self) -> tuple[Value, ...]:
         """All values that the step reads, the stream first."""
         return self.stream, *(value for applied in self.applied() for _, value in using(applied))
+
+    def with_modules(self, change: Callable[[Applied], Applied]) -> Step:
+        """The same step with other modules, in all of its copies."""
+        parts = tuple((name, change(part)) for name, part in self.parts)
+        beside: dict[str, Any] = {name: change(part) for name, part in self.modules_beside.items()}
+        return replace(self, parts=parts, copies=tuple(copy.with_modules(change) for copy in self.copies), **beside)
 
     def slices_of(self) -> list[Value]:
         """The values that the step iterates over by slice."""

@@ -24,6 +24,15 @@ def test_a_swapped_graph_runs_with_its_own_weights() -> None:
     assert list(graph.state_dict())[:2] == ["encoder.a.weight", "encoder.a.bias"]
 
 
+def test_a_graph_beside_a_body_is_swapped_too() -> None:
+    flow = {"both": {"also": "Linear(4, 4)", "skip": WIDE}}
+    graph, x = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": flow}), torch.randn(3, 4)
+    other = flowconf.build({"inputs": {"q": ["B", 4]}, "flow": {"new": "Linear(4, 4)"}})
+    graph.swap("both.skip", other)
+    assert torch.equal(graph(x), other(x) + graph.both(x))
+    assert torch.equal(graph.view(["both.skip"])(x)["both.skip"], other(x))
+
+
 def test_paths_views_and_copies_follow() -> None:
     graph, x = holder(), torch.randn(3, 4)
     graph.swap("encoder", flowconf.build(WIDE))

@@ -12,7 +12,7 @@ from flowconf.graph.build import build_graph
 from flowconf.graph.graph import Graph
 from flowconf.graph.runtime import adapted_parts
 from flowconf.language.paths import join
-from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared, Step
+from flowconf.language.plan import Applied, Chain, GraphPlan, Mount, Shared
 
 AnyModule = TypeVar("AnyModule", bound=object)
 
@@ -39,14 +39,7 @@ def _adapted_state(graph: nn.Module) -> dict[str, Tensor]:
 
 def without_adapters(plan: GraphPlan) -> GraphPlan:
     """The plan of the same graph without adapters, at any depth."""
-    return replace(plan, steps=tuple(_step(step) for step in plan.steps), adapters=())
-
-
-def _step(step: Step) -> Step:
-    parts = tuple((name, _applied(part)) for name, part in step.parts)
-    own = {name: _applied(part) for name, part in step.modules_beside.items()}
-    copies = tuple(_step(copy) for copy in step.copies)
-    return replace(step, parts=parts, copies=copies, **own)  # type: ignore[arg-type]
+    return replace(plan, steps=tuple(step.with_modules(_applied) for step in plan.steps), adapters=())
 
 
 def _applied(applied: Applied) -> Applied:
