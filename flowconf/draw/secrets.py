@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
@@ -19,17 +19,9 @@ def with_references(shown: T, origins: Origins) -> T:
     Example:
         `Named('s3cret')` -> `Named('${oc.env:TOKEN}')`
     """
-    secrets = dict(_secrets(origins))
+    secrets = {node.value: str(node.reference) for node in origins.secrets if isinstance(node.value, str)}
     replaced: T = _without(secrets, shown) if secrets else shown
     return replaced
-
-
-def _secrets(origins: Origins) -> Iterator[tuple[str, str]]:
-    """The texts from the environment, and their references."""
-    nodes = origins.items()
-    for _, node in nodes:
-        if node.reference is not None and isinstance(node.value, str):
-            yield node.value, node.reference
 
 
 def _without(secrets: Mapping[str, str], shown: Any) -> Any:

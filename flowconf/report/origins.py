@@ -203,6 +203,11 @@ class Origins:
             return {}
         return {path: node.mount for path, node in self.items() if node.mount is not None}
 
+    @cached_property
+    def secrets(self) -> tuple[Node, ...]:
+        """The nodes with values from the environment, in the order of the text."""
+        return tuple(node for _, node in self.items() if node.reference is not None)
+
     def below(self, path: Path) -> Origins:
         """The origins below `path`, or below its nearest known ancestor."""
         return Origins(self._nearest(path))

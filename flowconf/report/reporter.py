@@ -120,8 +120,7 @@ class Reporter:
     def mistakes(self) -> list[Diagnostic]:
         """The findings, grouped by cause; of values from the environment they quote the reference."""
         found = grouped(self.diagnostics, self.unused)
-        nodes = self.origins.items() if found else ()
-        secrets = {node.place: node for _, node in nodes if node.reference is not None}
+        secrets = {node.place: node for node in self.origins.secrets} if found else {}
         return [_without(secrets[one.place], one) if one.place in secrets else one for one in found]
 
     def stop_on_errors(self) -> None:
