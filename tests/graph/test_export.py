@@ -69,6 +69,41 @@ def test_every_symbol_stays_open(tmp_path):
     torch.testing.assert_close(program(x), graph.eval()(x))
 
 
+HALVED = {
+    "inputs": {"image": ["B", 1, "H", "W"]},
+    "flow": {
+        "down": "Conv2d(_, 4, 3, padding=1)",
+        "pool": "MaxPool2d(4)",
+        "up": "ConvTranspose2d(_, 4, 4, stride=4)",
+        "joined": {"through": "Concat", "using": "down"},
+    },
+}
+
+
+def test_a_size_that_must_be_a_multiple_stays_open_as_one(tmp_path):
+    graph = trained(HALVED)
+    said = export(graph, tmp_path / "unet.pt2")
+    assert "dynamic sizes `B`, `4*H`, `4*W`; outputs on [2, 1, 24, 36]" in str(said)
+    given = torch.randn(3, 1, 8, 20)
+    torch.testing.assert_close(torch.export.load(tmp_path / "unet.pt2").module()(given), graph.eval()(given))
+    assert export(graph, tmp_path / "unet.pt2", {"H": 8}).compared == ((2, 1, 8, 24),)
+    with pytest.raises(flowconf.ConfigError, match=r"`H` must be a multiple of 4, got `9`") as caught:
+        export(graph, tmp_path / "unet.pt2", {"H": 9, "W": 8})
+    assert caught.value.diagnostics[0].help == "write `--size H=8`"
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_an_onnx_model_has_multiples_of_sizes_under_their_names_and_prints_no_warnings(tmp_path, capfd):
+    import onnx
+
+    export(trained(HALVED), tmp_path / "unet.onnx")
+    model = onnx.load(tmp_path / "unet.onnx").graph
+    (out,) = model.output
+    assert [dim.dim_param or dim.dim_value for dim in out.type.tensor_type.shape.dim] == ["B", 8, "4*H", "4*W"]
+    assert capfd.readouterr().err == ""
+
+
 @needs_onnx
 @pytest.mark.slow
 @pytest.mark.parametrize("document", [TOWER, ATTENTION], ids=["tower", "attention"])

@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
+import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,9 @@ from torch.export.graph_signature import OutputKind, TensorArgument
 from flowconf.graph import runtime
 from flowconf.graph.failed_step import MARK
 from flowconf.graph.graph import Graph
-from flowconf.language.open_size import parts
+from flowconf.graph.shapes.check import infer
+from flowconf.graph.shapes.inference import Inference
+from flowconf.language.open_size import open_size, parts
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan, Input, Mount, Step
 from flowconf.report import ConfigError, Diagnostic, MachineError, Reporter, RunError, first_line, listing, raised_here
@@ -71,6 +75,7 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     inputs = [given for given in graph.plan.inputs if not given.captured]
     _check(graph.plan, inputs)
     symbols = _symbols(inputs, sizes or {})
+    inputs = _fitting(inputs, infer(graph.plan), sizes or {})
     graph = copy.deepcopy(graph).cpu().eval()
     program = _traced(graph, inputs, symbols, sizes or {})
     _name_outputs(program, graph)
@@ -78,7 +83,8 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     others = _example(inputs, {**dict(zip(symbols, COMPARED * len(symbols), strict=False)), **(sizes or {})})
     difference = _difference(graph, run, others)
     write_output(file, data)
-    return Exported(file, symbols, tuple(tuple(tensor.shape) for tensor in others), difference)
+    opened = (size for given in inputs for size in given.shape or () if parts(str(size))[1] in symbols)
+    return Exported(file, tuple(map(str, dict.fromkeys(opened))), tuple(tuple(tensor.shape) for tensor in others), difference)
 
 
 def _need_packages() -> None:
@@ -147,6 +153,23 @@ def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(name for name in found if name not in sizes)
 
 
+def _fitting(inputs: list[Input], found: Inference, sizes: Mapping[str, int]) -> list[Input]:
+    """The inputs, with `4*H` for a size `H` that must be a multiple of 4. Raises `ConfigError` for others in `sizes`."""
+    for name, number in sizes.items():
+        multiple = found.multiples.get(name, 1)
+        if number % multiple:
+            advice = f"write `--size {name}={max(1, round(number / multiple)) * multiple}`"
+            message = f"`{name}` must be a multiple of {multiple}, got `{number}`"
+            raise ConfigError(Diagnostic("FC0123", message, advice=advice))
+
+    def scaled(size: int | str) -> int | str:
+        factor, symbol = parts(str(size))
+        multiple = 1 if symbol in sizes else found.multiples.get(symbol, 1)
+        return open_size(factor * multiple, symbol) if multiple > 1 else size
+
+    return [given if given.shape is None else replace(given, shape=tuple(map(scaled, given.shape))) for given in inputs]
+
+
 def _example(inputs: list[Input], numbers: Mapping[str, int]) -> tuple[Tensor, ...]:
     """Random tensors for the inputs; integers are 0 or 1, so that they are valid indices."""
     generator = torch.Generator().manual_seed(0)
@@ -181,8 +204,7 @@ def _traced(
         for given in inputs
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as those of recurrent modules; the outputs are compared
+        with _quiet():  # such as those of recurrent modules; the outputs are compared
             return torch.export.export(graph, _example(inputs, numbers), dynamic_shapes=shapes, strict=False)
     except Exception as problem:  # tracing runs modules of any kind, and raises what they raise
         raise ConfigError(*_refusals(problem, graph)) from problem
@@ -218,6 +240,19 @@ def _name_outputs(program: torch.export.ExportedProgram, graph: Graph) -> None:
             spec.arg = TensorArgument(name=node.name)
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of torch, also those that it logs, such as that torchvision is not installed."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
 # writing
 
 
@@ -225,8 +260,7 @@ def _as_pt2(program: torch.export.ExportedProgram) -> tuple[bytes, RunProgram]:
     stream = io.BytesIO()
     torch.export.save(program, stream)
     data = stream.getvalue()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # older versions of torch warn about read-only buffers
+    with _quiet():  # older versions of torch warn about read-only buffers
         read = torch.export.load(io.BytesIO(data)).module()
     return data, lambda tensors: read(*tensors)
 
@@ -237,8 +271,7 @@ def _as_onnx(
     import onnxruntime
 
     names = [str(name) for name in program.graph_signature.user_outputs]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.onnx; the outputs are compared
+    with _quiet():  # of torch.onnx; the outputs are compared
         written = torch.onnx.export(program, dynamo=True, verbose=False, output_names=names)
     assert written is not None
     model = written.model_proto
@@ -258,10 +291,10 @@ def _name_sizes(graph: Any, inputs: list[Input], symbols: tuple[str, ...]) -> No
     """Call the open sizes of an ONNX graph by the symbols of its inputs, in expressions too."""
     dims = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
     names = {
-        dim.dim_param: size
+        parts(dim.dim_param)[1]: parts(str(size))[1]
         for given in inputs
         for dim, size in zip(dims.get(given.name, ()), given.shape or (), strict=False)
-        if size in symbols and dim.dim_param
+        if parts(str(size))[1] in symbols and dim.dim_param
     }
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:

@@ -55,6 +55,8 @@ class Inference:
     """Where inputs of the whole graph arrive as they are."""
     tied: dict[str, str] = field(default_factory=dict)
     """Parameter -> the parameter that it is."""
+    multiples: dict[str, int] = field(default_factory=dict)
+    """Symbol of a size that must be a multiple of a number -> that number."""
     reporter: Reporter = field(default_factory=Reporter)
     certain: bool = True
     """Whether every value is known: no shape depends on data, and every input declares its shape."""

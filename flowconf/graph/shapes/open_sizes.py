@@ -131,6 +131,7 @@ class _Search:
             if multiple > 1:
                 numbers.setdefault(multiple, []).append(symbol)
         self.others = _others(fits.sizes)
+        fits.result.multiples = {symbol: number for symbol, number in least.items() if number > 1}
         for number, symbols in numbers.items():
             must = f"must be multiples of {number}" if len(symbols) > 1 else f"must be a multiple of {number}"
             _note(fits, f"{joined(symbols)} {must}")
