@@ -78,7 +78,7 @@ def _unusable(package: str) -> str | None:
     if NAME.fullmatch(package) is None:
         return "the name of its package consists of ASCII letters, digits and `_`, and begins with a letter"
     if keyword.iskeyword(package):
-        return f"`{package}` is a keyword of Python"
+        return f"`{package}` is a Python keyword"
     if package in {file.name for file in STARTER.iterdir()} | {"runs"}:
         return f"the project has another folder `{package}`"
     if package in sys.stdlib_module_names or _is_installed(package):
@@ -108,7 +108,7 @@ def _refuse(existing: list[Path], package: str) -> None:
     message = f"{listing([str(file) for file in existing])} exist{'s' if len(existing) == 1 else ''}"
     advice = "choose another name"
     if any(file.name == "pyproject.toml" for file in existing):
-        advice += f', or list the modules of a project that exists in its `pyproject.toml`: `modules = ["{package}"]`'
+        advice += f', or list the modules of an existing project in its `pyproject.toml`: `modules = ["{package}"]`'
         advice += " under `[tool.flowconf]`"
     raise ConfigError(
         Diagnostic("FC0602", f"{message}, and nothing was overwritten", Place(str(existing[0])), advice=advice)

@@ -149,3 +149,14 @@ def test_every_graph_of_the_flagship_leaves_alone(tmp_path: Path) -> None:
             one for one in vars(read_back(file)).values() if isinstance(one, type) and one.__module__ == file.stem
         ]
         load_model(made(), file.with_suffix(".safetensors"))
+
+
+@pytest.mark.parametrize("name", ["model.py", "model.safetensors"])
+def test_files_of_others_are_not_replaced_and_those_of_eject_are(tmp_path: Path, name: str) -> None:
+    graph = flowconf.build({"inputs": {"x": ["B", 2]}, "flow": {"a": "Linear(2, 2)"}})
+    (tmp_path / name).write_text("mine = 1\n")
+    with pytest.raises(flowconf.ConfigError, match=rf"FC0602.*{name}` exists, and was not written by `eject`"):
+        eject(graph, tmp_path / "model.py")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, "mine = 1\n")]
+    (tmp_path / name).unlink()
+    assert eject(graph, tmp_path / "model.py") == eject(graph, tmp_path / "model.py") == tmp_path / "model.safetensors"

@@ -23,22 +23,37 @@ from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language.changing import first_value
 from flowconf.language.paths import nearest
 from flowconf.language.plan import GraphPlan
-from flowconf.report import ConfigError, Diagnostic
+from flowconf.report import ConfigError, Diagnostic, Place
 from flowconf.text.output import write_output
+
+WRITTEN = "as plain PyTorch, written by flowconf."
 
 
 def eject(graph: Graph, file: str | Path, weights: bool = True) -> Path | None:
     """Write `file`, a Python module, and the weights beside it as safetensors; returns the weights file.
 
-    Raises `ConfigError` for a graph with modules from outside its document, and `OSError`.
+    An earlier ejected file is replaced. Raises `ConfigError` for any other (FC0602), and for a graph with modules from
+    outside its document; and `OSError`.
     """
     file = Path(file)
     beside = file.with_suffix(".safetensors") if weights else None
+    _keep_files_of_others(file, beside)
     text = ejected(graph, beside.name if beside is not None else None)
     write_output(file, text.encode())
     if beside is not None:
         graph.save(beside)
     return beside
+
+
+def _keep_files_of_others(file: Path, beside: Path | None) -> None:
+    if file.is_file():
+        other = None if WRITTEN in file.read_text(encoding="utf-8", errors="replace") else file
+    else:
+        other = beside if beside is not None and beside.exists() else None
+    if other is not None:
+        message = f"`{other}` exists, and was not written by `eject`: nothing was overwritten"
+        advice = "choose another file with `-o`, or remove this one"
+        raise ConfigError(Diagnostic("FC0602", message, Place(str(other)), advice=advice))
 
 
 def ejected(graph: Graph, weights: str | None = None) -> str:
@@ -69,7 +84,7 @@ def ejected(graph: Graph, weights: str | None = None) -> str:
     if following:
         sources.whole.add("torch")
         classes[-1] += following
-    head = docstring(f"The graph `{graph.plan.label}` as plain PyTorch, written by flowconf.")
+    head = docstring(f"The graph `{graph.plan.label}` {WRITTEN}")
     future = ["", "from __future__ import annotations"] if sources.postponed else []
     imports = [head, *future, "", *sources.import_lines(), *needed]
     parts = ["\n".join(imports), *sources.texts(), *classes, _main(name, weights)]
