@@ -65,9 +65,15 @@ Advice = str | Suggestion | Available
 def suggest(
     name: str, allowed: Iterable[str], what: str = "names", most: int = 40, listed: Iterable[str] | None = None
 ) -> Advice | None:
-    """The advice for an unknown name: the nearest allowed name, or the list of names (`listed`, if it is another)."""
+    """The advice for an unknown name: the nearest allowed name, or the list of names (`listed`, if it is another).
+
+    A name stands for a longer one that ends with it, such as `accuracy` for `val/accuracy`, if it is the only one.
+    """
     options = list(dict.fromkeys(allowed))
-    names = options if listed is None else list(dict.fromkeys(listed))
+    ends = [option for option in options if option != name and option.endswith((f".{name}", f"/{name}"))]
+    if len(ends) == 1:
+        return Suggestion(ends[0], name)
+    names = ends or (options if listed is None else list(dict.fromkeys(listed)))
     otherwise = Available(what, tuple(names), most) if names else None
     found = nearest_of(name, options)
     return Suggestion(found[0], name, others=found[1:], otherwise=otherwise) if found else otherwise

@@ -84,7 +84,8 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     difference = _difference(graph, run, others)
     write_output(file, data)
     opened = (size for given in inputs for size in given.shape or () if parts(str(size))[1] in symbols)
-    return Exported(file, tuple(map(str, dict.fromkeys(opened))), tuple(tuple(tensor.shape) for tensor in others), difference)
+    compared = tuple(tuple(tensor.shape) for tensor in others)
+    return Exported(file, tuple(map(str, dict.fromkeys(opened))), compared, difference)
 
 
 def _need_packages() -> None:
@@ -154,7 +155,7 @@ def _symbols(inputs: list[Input], sizes: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _fitting(inputs: list[Input], found: Inference, sizes: Mapping[str, int]) -> list[Input]:
-    """The inputs, with `4*H` for a size `H` that must be a multiple of 4. Raises `ConfigError` for others in `sizes`."""
+    """The inputs, with `4*H` for a size `H` that must be a multiple of 4. Raises `ConfigError` for others."""
     for name, number in sizes.items():
         multiple = found.multiples.get(name, 1)
         if number % multiple:
