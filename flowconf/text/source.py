@@ -19,11 +19,11 @@ from flowconf.report import (
     Place,
     Reporter,
     Suggestion,
-    nearest,
     shell_word,
     shown_path,
     why_not,
 )
+from flowconf.text.near_files import near_path
 
 MAX_BYTES = 4_000_000
 """A larger file is refused before it is read."""
@@ -182,12 +182,12 @@ def _neighbour(path: Path) -> Advice | None:
     """The help for a missing file: the file beside it with the nearest name."""
     if "=" in path.name or path.name.startswith("~"):
         return "give the file first, and the overrides after it"
-    if not path.parent.is_dir():
-        return f"the folder `{path.parent.name}` does not exist"
-    beside = [entry for entry in path.parent.iterdir() if entry.is_file()][:1000]
-    stems = {entry.stem: entry.name for entry in beside if entry.suffix in (path.suffix, ".yaml", ".yml", ".toml")}
-    close = nearest(path.stem, stems)
-    return Suggestion(stems[close]) if close else None
+    endings = (path.suffix or ".yaml", ".yaml", ".yml", ".toml")
+    for folder in ("", "configs"):
+        close = near_path(shown_path(path.parent / folder / path.name), Path(), endings)
+        if close is not None:
+            return Suggestion(close)
+    return None if path.parent.is_dir() else f"the folder `{path.parent.name}` does not exist"
 
 
 def _inside(path: Path) -> Advice | None:

@@ -7,7 +7,6 @@ steps: `checkpoints/step_1000.safetensors`.
 
 from __future__ import annotations
 
-import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,6 @@ from flowconf.graph.weights.file_names import ENDINGS, FOLDER_NAMES
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.language.settings import Checkpoint
 from flowconf.report import (
-    Advice,
     ConfigError,
     Diagnostic,
     FlowconfError,
@@ -31,6 +29,7 @@ from flowconf.report import (
     shown_path,
     why_not,
 )
+from flowconf.text.near_files import near_path
 from flowconf.text.overrides import word_of
 
 Conditions = Sequence[tuple[str, Any]]
@@ -220,7 +219,9 @@ def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
     config = beside(checkpoint.config, place)
     if not config.is_file():
         message = f"the config `{checkpoint.config}` does not exist"
-        raise ConfigError(Diagnostic("FC0301", message, place, advice=_nearest_config(config, checkpoint.config)))
+        close = near_path(checkpoint.config, beside(".", place), (".yaml", ".yml", ".toml"))
+        advice = Suggestion(close, checkpoint.config) if close is not None else f"searched at {shown_path(config)}"
+        raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     run = find_run(config, runs, checkpoint.where)
     if run is None:
         words = [word_of(key, value) for key, value in checkpoint.where]
@@ -229,16 +230,6 @@ def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
         advice = f"run `flowconf train {shlex.join([shown_path(config), *words])}` first"
         raise ConfigError(Diagnostic("FC0301", message, place, advice=advice))
     return run
-
-
-def _nearest_config(file: Path, written: str) -> Advice:
-    """The advice for a config that does not exist: a similar file beside it, or the path that was tried."""
-    beside = sorted(file.parent.glob("*.*ml")) if file.parent.is_dir() else []
-    others = {other.stem: other.name for other in beside}
-    close = nearest(file.stem, others)
-    if close is not None:
-        return Suggestion(posixpath.join(posixpath.dirname(written), others[close]), instead_of=written)
-    return f"searched at {shown_path(file)}"
 
 
 def weights_file(path: str | Path, place: Place) -> Path:
@@ -268,11 +259,9 @@ def _neighbour(path: Path, place: Place) -> str:
     """The advice for a checkpoint that does not exist: a similar file beside it, or the folders that were searched."""
     if path.is_dir():
         return "the folder must contain `best.safetensors`, `last.safetensors`, or a single weights file"
-    folder = beside(str(path), place).parent
-    others = [other.name for other in folder.glob("*") if other.name.endswith(ENDINGS)] if folder.is_dir() else []
-    close = nearest(path.name, sorted(others))
+    close = near_path(str(path), beside(".", place)) or near_path(str(path))
     if close is not None:
-        return f"write `{path.parent / close}`"
+        return f"write `{close}`"
     here = "beside this file and " if place.file is not None else ""
     is_model = hub.NAME.fullmatch(str(path)) and len(path.parts) == 2 and not path.name.endswith(ENDINGS)
     named = f"; a model of the hub is `{{hub: {path}}}`" if is_model else ""

@@ -16,8 +16,19 @@ from torch import Tensor
 from flowconf.language import registry
 from flowconf.language.sections.data_sets import arguments, further_sets
 from flowconf.language.training import TrainingConfig
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, raised_at, raised_here, texts, why_not
+from flowconf.report import (
+    Advice,
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    Suggestion,
+    raised_at,
+    raised_here,
+    texts,
+    why_not,
+)
 from flowconf.report.origins import Path as Keys
+from flowconf.text.near_files import near_path
 from flowconf.train.data.reading import RELATIVE
 from flowconf.train.data.splits import Splits
 
@@ -106,7 +117,7 @@ class DataSet:
         """The arguments that name files, folders or patterns of files."""
         return {name: self.args[name] for name in self.says("paths") or () if isinstance(self.args.get(name), str)}
 
-    def refused_files(self) -> dict[str, tuple[str, str | None]]:
+    def refused_files(self) -> dict[str, tuple[str, Advice | None]]:
         """The arguments that name missing or unreadable files or folders, each with why and the advice."""
         found = {name: _refusal_of(path) for name, path in self.files.items()}
         return {name: why for name, why in found.items() if why is not None}
@@ -165,7 +176,7 @@ def data_sets(training: TrainingConfig) -> dict[Keys, DataSet]:
     return found
 
 
-def _refusal_of(path: str) -> tuple[str, str | None] | None:
+def _refusal_of(path: str) -> tuple[str, Advice | None] | None:
     """Why a file, folder or pattern cannot be read, and the advice; None if it can be read."""
     try:
         if Path(path).is_dir():
@@ -173,7 +184,9 @@ def _refusal_of(path: str) -> tuple[str, str | None] | None:
             return None
         files = [Path(path)] if Path(path).exists() else matching(path)
         if not files:
-            return f"there is no file or folder `{path}`", RELATIVE
+            close = near_path(path)
+            advice = RELATIVE if close is None else Suggestion(close, instead_of=path)
+            return f"there is no file or folder `{path}`", advice
         for file in files:
             if not file.is_file():
                 return f"`{file}` is neither a file nor a folder", "write a file: it is read more than once"

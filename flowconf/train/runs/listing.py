@@ -15,9 +15,20 @@ from typing import Any
 
 from flowconf.graph.weights.records import lacks, read_record
 from flowconf.graph.weights.sources import CONFIG, RECORD, kept_steps
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, printable, shortened, shown_path, suggest
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    Place,
+    Suggestion,
+    printable,
+    shortened,
+    shown_path,
+    suggest,
+)
 from flowconf.report.columns import aligned
 from flowconf.text.documents import read
+from flowconf.text.near_files import near_path
 from flowconf.text.write import inline
 from flowconf.train.runs.lock import is_held
 from flowconf.train.screen import number
@@ -206,7 +217,9 @@ def _steps(steps: Sequence[int]) -> str:
 def records_below(root: Path) -> list[Path]:
     """The records of `root` itself, and of the folders one and two levels below it. Raises `ConfigError`."""
     if not root.exists():
-        raise ConfigError(Diagnostic("FC0301", f"the folder `{root}` does not exist", Place(str(root))))
+        close = near_path(str(root))
+        advice = None if close is None else Suggestion(close)
+        raise ConfigError(Diagnostic("FC0301", f"the folder `{root}` does not exist", Place(str(root)), advice=advice))
     if not root.is_dir():
         raise ConfigError(Diagnostic("FC0301", f"expected a folder, but `{root}` is a file", Place(str(root))))
     os.scandir(root).close()  # an unreadable folder would seem to be empty
