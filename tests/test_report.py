@@ -258,6 +258,8 @@ def test_suggestions():
     many = suggest("zzz", [f"m{n}" for n in range(14)], "modules", most=2)
     assert str(many) == "available modules: `m0`, `m1` and 12 more"
     assert suggest("zzz", []) is None
+    assert suggest("f1", ["val/loss", "val/f1"]) == Suggestion("val/f1", instead_of="f1")
+    assert suggest("f1", ["val/f1", "test/f1", "seed"]) == Available("names", ("val/f1", "test/f1"))
 
 
 def test_colour_is_for_terminals_that_want_it(monkeypatch):

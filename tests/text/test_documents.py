@@ -72,11 +72,14 @@ def test_a_folder_of_configs_and_one_of_runs_say_what_to_write(tmp_path: Path, m
         assert raised.value.diagnostics[0].help == advice
 
 
-def test_a_missing_file_is_suggested_its_neighbour(tmp_path: Path) -> None:
-    (tmp_path / "digits.yaml").write_text("a: 1")
+@pytest.mark.parametrize("written", ["configs/digts.yaml", "configs/digits.yml", "cnfigs/digits.yaml", "digits"])
+def test_a_missing_file_is_suggested_its_neighbour(written: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/digits.yaml").write_text("a: 1")
     with pytest.raises(ConfigError) as caught:
-        read(tmp_path / "digts.yaml")
-    assert caught.value.diagnostics[0].help == "write `digits.yaml`"
+        read(written)
+    assert caught.value.diagnostics[0].help == "write `configs/digits.yaml`"
 
 
 def test_a_byte_order_mark_does_not_count(tmp_path: Path) -> None:
