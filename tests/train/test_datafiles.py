@@ -495,7 +495,6 @@ def test_texts_that_cannot_be_used(tmp_path):
     for arguments, words in (
         ({"length": 6}, "0 windows"),
         ({"length": 2, "vocabulary": "ab"}, "1 characters of"),
-        ({"length": 2, "tokens": "words"}, "unknown tokens `words`"),
         ({"length": 2, "file": str(tmp_path / "none.txt")}, "cannot read"),
         ({"length": 2, "validation": 0.9, "test": 0.9}, "must sum to less than 1"),
     ):

@@ -123,7 +123,8 @@ def first_step(config: Config, rows: int | None = None, fields: Declared | None 
     if rows is not None:
         sizes.known[str(_batch_size(plan))] = rows
     with faked(grad=True) as mode:
-        batch = _batch(plan, known, sizes)
+        count = sizes.of(_batch_size(plan))
+        batch = {name: torch.empty((count, *shape), dtype=dtype) for name, (shape, dtype, *_) in known.items()}
         silent = {given.name for given in plan.inputs if given.shape is None}
         found = rehearse(plan, {name: value for name, value in batch.items() if name in silent}, sizes)
     found.inference.reporter.stop_on_errors()
@@ -206,12 +207,6 @@ def _sizes_of(plan: GraphPlan, known: Declared) -> dict[str, int]:
 def _batch_size(plan: GraphPlan) -> int | str:
     """The first size of an input."""
     return next((given.shape[0] for given in plan.inputs if given.shape), "B")
-
-
-def _batch(plan: GraphPlan, known: Declared, sizes: Sizes) -> dict[str, Tensor]:
-    """A fake batch of what is known."""
-    rows = sizes.of(_batch_size(plan))
-    return {name: torch.empty((rows, *shape), dtype=dtype) for name, (shape, dtype, *_) in known.items()}
 
 
 def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Term], list[str]]:

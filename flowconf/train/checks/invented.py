@@ -46,7 +46,8 @@ def check_foreign(
             problem = numbers.problem(tried.new_meter())
         if problem is None:
             continue
-        if _is_same(problem, fakes.problem(tried.new_meter())):
+        bare = fakes.problem(tried.new_meter())
+        if bare is not None and type(bare) is type(problem) and _line(bare) == _line(problem):
             _check(numbers, tried, reporter)
         else:
             doubtful.append(tried)
@@ -63,11 +64,6 @@ def check_foreign(
 def _check(check: TermCheck, tried: Tried, reporter: Reporter) -> None:
     with real():
         check.check(tried, reporter)
-
-
-def _is_same(problem: Exception, bare: Exception | None) -> bool:
-    """Whether an error with numbers is also one without them."""
-    return bare is not None and type(bare) is type(problem) and _line(bare) == _line(problem)
 
 
 def _line(problem: Exception) -> tuple[str, int] | None:

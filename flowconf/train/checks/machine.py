@@ -39,15 +39,10 @@ def _check_cache(folder: str, data_set: DataSet, reporter: Reporter) -> None:
     name = data_set.name
     if not data_set.says("cacheable"):
         message = f"`cache` does not apply to `{name}`, which does not declare that its rows can be kept"
-        reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=_to_keep(name))
+        advice = "write `@flowconf.provides(..., cacheable=True)` if its rows depend on its arguments and files alone"
+        advice = "remove it" if registry.datasets.is_built_in(name) else advice
+        reporter.error("FC0501", message, reporter.key(CACHE), at=CACHE, advice=advice)
     for argument, file in data_set.files.items():
         if os.path.realpath(file) == os.path.realpath(folder):
             message = f"`cache` is the folder of the data, `{argument}`"
             reporter.error("FC0501", message, at=CACHE, advice="write another folder, such as `rows`")
-
-
-def _to_keep(name: str) -> str:
-    """What to write for a data set whose rows cannot be kept."""
-    if registry.datasets.is_built_in(name):
-        return "remove it"
-    return "write `@flowconf.provides(..., cacheable=True)` if its rows depend on its arguments and files alone"

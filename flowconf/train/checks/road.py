@@ -121,7 +121,7 @@ class Walk:
         while self.position < end:
             stage = STAGES[self.position]
             self.position += 1
-            if stage.graph or self._trains:
+            if stage.graph or self.config is not None or isinstance(self.keys, ConfigDocument):
                 try:
                     with uncollected():
                         stage.check(self)
@@ -157,10 +157,6 @@ class Walk:
     def with_fields(self, fields: Declared) -> Walk:
         """The same walk up to the objective, with the fields of the data that was made. Raises `ConfigError`."""
         return replace(self.again("sizes"), fields=fields).to("objective")
-
-    @property
-    def _trains(self) -> bool:
-        return self.config is not None or isinstance(self.keys, ConfigDocument)
 
 
 def begin(

@@ -260,7 +260,8 @@ class TermCheck:
             advice = self._fitting(key, meter, operands)
             if advice is not None:
                 return (key,), advice
-        return ("fn" if _is_of_the_project(term) else "input",), None
+        is_known = str(getattr(term.function, "__module__", "")).startswith(("flowconf.", "torchmetrics."))
+        return ("input" if is_known else "fn",), None
 
     def _picking(self, term: Term, operands: Sequence[Given]) -> str | None:
         """The loss that takes scores of classes and the number of a class, if these are what a loss is given."""
@@ -343,10 +344,6 @@ def dimension(term: Term) -> int | None:
     """The argument `dim` of a term: as it is written, or its default; None for a function without it."""
     parameter = inspect.signature(term.function).parameters.get("dim")
     return None if parameter is None else term.args.get("dim", parameter.default)
-
-
-def _is_of_the_project(term: Term) -> bool:
-    return not str(getattr(term.function, "__module__", "")).startswith(("flowconf.", "torchmetrics."))
 
 
 def show_rows(value: Tensor) -> str:

@@ -65,7 +65,9 @@ class _EditedConfig:
 
     def applies(self, found: Diagnostic) -> bool:
         """Whether the advice of an error is an edit of this config."""
-        return found.severity == "error" and (found.fix is not None or self._replaces(found))
+        return found.severity == "error" and (
+            found.fix is not None or (found.place.word in self.words and found.better_word is not None)
+        )
 
     def with_advice(self, found: Iterable[Diagnostic]) -> _EditedConfig:
         """The state after the advice of all of these errors."""
@@ -74,9 +76,6 @@ class _EditedConfig:
             texts = mended(fix for one in applied if (fix := one.fix) is not None).texts
         better = {one.place.word: one.better_word for one in applied}
         return _EditedConfig(tuple(better.get(word) or word for word in self.words), {**self.texts, **texts})
-
-    def _replaces(self, found: Diagnostic) -> bool:
-        return found.place.word in self.words and found.better_word is not None
 
 
 class _Trial:

@@ -114,7 +114,10 @@ def annotated_images(
         message = f"the field `{taken}` is that of the files already"
         raise ConfigError(Diagnostic("FC0501", message, path=f"data.fields.{taken}", advice="rename it"))
     found = rows.splits(train, validation, test, split_seed, fitted)
-    _examine([split for _, split in found.named()], train)
+    made: list[Any] = [split for _, split in found.named()]
+    files = dict.fromkeys(file for split in made for file in split.read_from)
+    results = examined(list(files))
+    refuse_flaws(results, len(results), Path(train))
     return found
 
 
@@ -207,10 +210,3 @@ def _files(table: Table, column: str, rows: Tensor, folder: Path) -> list[Path]:
             raise ConfigError(Diagnostic("FC0501", message, table.place(row, column), "data", advice=advice))
         found.append(file)
     return found
-
-
-def _examine(splits: Any, root: str) -> None:
-    """Raise `ConfigError` for files that are no images; of many files, evenly spaced ones are examined."""
-    files = list(dict.fromkeys(file for split in splits for file in (*split.files, *(split.masks or ()))))
-    results = examined(files)
-    refuse_flaws(results, len(results), Path(root))

@@ -72,7 +72,8 @@ def huggingface(
     """
     parts, known = _loaded(path, subset, revision, streaming), classes_in(fitted)
     chosen = {"validation": validation, "test": test}
-    named = {key: given if given is not None else _usual(parts, key) for key, given in chosen.items()}
+    usual = {key: next((name for name in names if name in parts), None) for key, names in NAMES.items()}
+    named = {key: usual[key] if given is None else given for key, given in chosen.items()}
     training = _part(parts, train, "train", path)
     shares = [part if isinstance(part, float | int) else 0.0 for part in named.values()]
     if streaming:
@@ -227,10 +228,6 @@ def _part(parts: Mapping[str, Any], name: str, key: str, path: str) -> Any:
     if name not in parts:
         raise _refused(f"`{path}` has no split `{name}`", f"data.{key}", suggest(name, parts, "splits"))
     return parts[name]
-
-
-def _usual(parts: Mapping[str, Any], key: str) -> str | None:
-    return next((name for name in NAMES[key] if name in parts), None)
 
 
 def _columns(features: Mapping[str, Any], fields: Mapping[str, str] | None, path: str) -> dict[str, str]:

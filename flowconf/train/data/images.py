@@ -128,8 +128,6 @@ def _made(
     rows: Mapping[str, Files], size: Sequence[int] | None, channels: int, resident: bool | None, root: Path
 ) -> dict[str, Split]:
     """The splits. Raises `ConfigError` for files that cannot be decoded, and for different sizes."""
-    if channels not in (1, 3):
-        raise ValueError(f"`channels` must be 1 or 3, got {channels}")
     decoder = Decoder(channels, None if size is None else (size[0], size[1]))
     found = {name: _Images(files, decoder) for name, files in rows.items()}
     first = next((shape for split in found.values() if (shape := split.first_shape()) is not None), None)

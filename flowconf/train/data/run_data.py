@@ -57,7 +57,9 @@ def make_data(config: Config, device: torch.device, writes: bool = False) -> Spl
     main = making(("data",), DataSet(data.name, data.args), config.fitted)
     sets = {name: _further(config, making, main, ("data", "evaluate", name)) for name in data.evaluate}
     mixed = [_further(config, making, main, ("data", "mixture", name)) for name in data.mixture]
-    _check_augmented(config, main.train)
+    reporter = Reporter(config.origins)
+    augmentations.check_fields(config.training, main.train.fields, reporter)
+    reporter.stop_on_errors()
     train = main.train
     if mixed:
         with _at(config, ("data", "mixture")):
@@ -77,13 +79,6 @@ def make_data(config: Config, device: torch.device, writes: bool = False) -> Spl
         warnings=warnings,
         cached=() if cache is None else tuple(cache.written),
     )
-
-
-def _check_augmented(config: Config, train: Split) -> None:
-    """Check the fields of `data.augment` against those of the training rows. Raises `ConfigError`."""
-    reporter = Reporter(config.composition.document.origins)
-    augmentations.check_fields(config.training, train.fields, reporter)
-    reporter.stop_on_errors()
 
 
 def sampler_of(config: Config, feed: Feed, splits: Splits) -> Sampler:

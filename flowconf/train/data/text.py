@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from flowconf.language.value_types import Positive, Share
-from flowconf.report import suggest
 from flowconf.train.data.collate import Batch, Field
 from flowconf.train.data.declarations import Declared, matching, provides
 from flowconf.train.data.reading import AS_UTF8, reading, refused
@@ -97,11 +96,9 @@ def _streams(file: str, tokens: str, vocabulary: str | None) -> tuple[list[Any],
     known = ""
     if tokens == "shards":
         streams = [_mapped(shard) for shard in matching(file)]
-    elif tokens in ("characters", "bytes"):
+    else:
         numbers, known = _tokens(file, tokens, vocabulary)
         streams = [numbers]
-    else:
-        raise refused(f"unknown tokens `{tokens}`", file, suggest(tokens, ["characters", "bytes", "shards"], "tokens"))
     if not streams:
         raise refused(f"no file matches `{file}`", file)
     return streams, known
@@ -113,8 +110,6 @@ class Windows:
     def __init__(
         self, streams: Sequence[Any], length: int, stride: int, start: int = 0, end: int | None = None
     ) -> None:
-        if length < 1 or stride < 1:
-            raise ValueError(f"`length` and `stride` must be at least 1, got {length} and {stride}")
         self.streams, self.length, self.stride = list(streams), length, stride
         counts = [max(0, (len(tokens) - 1 - length) // stride + 1) for tokens in self.streams]
         self.ends = torch.tensor(counts).cumsum(0)

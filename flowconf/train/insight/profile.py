@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,10 @@ class Profiler:
             self.profile = self._started()
         with watched(job, _range) as trail:
             self.trails.append(trail)
-            with record_function(STEP), _counting(trail, self.flops) if counts else nullcontext():
+            with record_function(STEP), ExitStack() as counting:
+                if counts:
+                    counter = counting.enter_context(FlopCounterMode(display=False))
+                    counting.enter_context(_Attributing(counter, trail, self.flops))
                 losses = take(job, rows, step)
                 if self.on_device:
                     torch.cuda.synchronize(job.device)
@@ -128,14 +131,6 @@ def _range(path: str) -> AbstractContextManager[object]:
     """The profiler range of a visit."""
     name = PART + path.removeprefix(OUTSIDE) if path.startswith(OUTSIDE) else VISIT + path
     return record_function(name)
-
-
-@contextmanager
-def _counting(trail: Trail, flops: dict[tuple[str, bool], float]) -> Iterator[None]:
-    """A block whose floating-point operations are counted by path, separately for the backward pass."""
-    counter = FlopCounterMode(display=False)
-    with counter, _Attributing(counter, trail, flops):
-        yield
 
 
 class _Attributing(TorchDispatchMode):  # type: ignore[no-untyped-call]

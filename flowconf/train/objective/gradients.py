@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T", bound=Callable[..., Any])
 MARK = "differentiates"
-
-
-class HasFunction(Protocol):
-    """A loss or a metric."""
-
-    @property
-    def function(self) -> Callable[..., Any]: ...
 
 
 def differentiates(function: T) -> T:
@@ -32,6 +25,6 @@ def differentiates(function: T) -> T:
     return function
 
 
-def gradients_for(terms: Iterable[HasFunction]) -> AbstractContextManager[Any]:
+def gradients_for(terms: Iterable[Any]) -> AbstractContextManager[Any]:
     """A block outside of training: without gradients, unless one of `terms` needs them."""
     return torch.set_grad_enabled(any(getattr(term.function, MARK, False) for term in terms))

@@ -69,16 +69,13 @@ class TorchMeter:
     def compute(self) -> Result:
         try:
             found: Result = self.metric.compute()
-            self._check_size(found)
+            count = sum(1 for _ in named_numbers("", found))
+            if count > MOST_NUMBERS:
+                raise ValueError(f"it gives {count:,} numbers, and at most {MOST_NUMBERS:,} can be logged")
         except Exception as problem:
             problem.add_note(f"in the metric `{self.term.name}`")
             raise
         return found
-
-    def _check_size(self, result: Result) -> None:
-        count = sum(1 for _ in named_numbers("", result))
-        if count > MOST_NUMBERS:
-            raise ValueError(f"it gives {count:,} numbers, and at most {MOST_NUMBERS:,} can be logged")
 
 
 def named_numbers(name: str, result: Result) -> Iterator[tuple[str, float]]:

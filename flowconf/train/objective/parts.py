@@ -47,7 +47,8 @@ def wholes_of_fields(
     terms: Sequence[Term], kinds: Sequence[Weighing], values: Values, batches: Sequence[Values]
 ) -> Wholes:
     """The sums of weights that follow from fields of the batch; `values` are the graph's for any of the parts."""
-    zeros = [_zeros(values, len(next(iter(batch.values())))) for batch in batches]
+    rows = [len(next(iter(batch.values()))) for batch in batches]
+    zeros = [{name: one.new_zeros((n, *one.shape[1:])) for name, one in values.items()} for n in rows]
     return [
         None if kind == "rows" else whole(term, map(term.sums, zeros, batches))
         for term, kind in zip(terms, kinds, strict=True)
@@ -73,7 +74,3 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     for part, name, buffer, before in kept:
         buffer.copy_(before)
         part._buffers[name] = buffer
-
-
-def _zeros(values: Values, rows: int) -> dict[str, Tensor]:
-    return {name: value.new_zeros((rows, *value.shape[1:])) for name, value in values.items()}

@@ -81,14 +81,11 @@ def portable(config: Config) -> dict[str, Any]:
             near = beside(node.value, node.place)
             # Like `sources.locate`: a path that is not beside the file lies in the current folder.
             absolute = near if near.exists() or path[-1] == "config" else Path(node.value).absolute()
-            _set(found, path, str(absolute.resolve()))
+            above: Any = found
+            for step in path[:-1]:
+                above = above[step]
+            above[path[-1]] = str(absolute.resolve())
     return found
-
-
-def _set(data: Any, path: tuple[str | int, ...], value: str) -> None:
-    for step in path[:-1]:
-        data = data[step]
-    data[path[-1]] = value
 
 
 # what of its config can change: state is restored by name where it fits, so only what the run was built on cannot

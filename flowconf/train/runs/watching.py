@@ -121,7 +121,8 @@ class Watched:
         unread = deque(reversed(self._shown()))
         for run in unread:
             if run.moved == 0 and run.logged.log.behind > LONG and time.monotonic() < until:
-                self._sketch(run)
+                run.sketch, run.moved = Logged(run.folder / LINES), self._change
+                run.sketch.sketch(self._change)
         while unread and time.monotonic() < until:
             run = unread.popleft()
             if self._read(run):
@@ -141,10 +142,6 @@ class Watched:
         elif run.sketch is None and is_new:
             run.moved = self._change
         return has_more
-
-    def _sketch(self, run: LiveRun) -> None:
-        run.sketch, run.moved = Logged(run.folder / LINES), self._change
-        run.sketch.sketch(self._change)
 
     def _find(self) -> None:
         """Find the folders of runs; those that are gone are forgotten."""
