@@ -18,27 +18,13 @@ from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.decoding import Decoder, MaskDecoder, decoded, examined, refuse_flaws
 from flowconf.train.data.reading import refused
 from flowconf.train.data.splits import Source, Splits
-from flowconf.train.data.table_fields import TableField, declare, fields_of, masks_in
+from flowconf.train.data.table_fields import TableField, fields_of
 from flowconf.train.data.table_files import Format, Table, read_table
-from flowconf.train.data.table_rows import TableRows, of_file
+from flowconf.train.data.table_rows import TableRows, of_tables
 
 __all__ = ["annotated_images"]
 
 FORM = Format()
-
-
-def _fields(
-    size: Sequence[int],
-    channels: int,
-    mask: str | None,
-    classes: int | None,
-    fields: Mapping[str, Any] | None,
-    fitted: Mapping[str, Any] | None,
-    **others: object,
-) -> Declared:
-    pixels: Declared = {"mask": (tuple(size), torch.int64, *([classes] if classes else []))} if mask else {}
-    beside = declare(fields_of(fields), fitted) if fields else {}
-    return {"image": ((channels, *size), torch.float32), **pixels, **beside}
 
 
 def _rows(
@@ -72,16 +58,15 @@ def _rows(
 
     of_files = {image: "image", **({} if mask in (None, image) else {mask: "mask"})}
     sections = fields_of(fields) if fields else {}
-    return TableRows(sections, lambda file, columns: read_table(file, columns, FORM), part, of_files)
+
+    def made() -> Declared:
+        pixels: Declared = {"mask": (tuple(size), torch.int64, *([classes] if classes else []))} if mask else {}
+        return {"image": ((channels, *size), torch.float32), **pixels}
+
+    return TableRows(sections, lambda file, columns: read_table(file, columns, FORM), part, of_files, made)
 
 
-def _masks(fields: Mapping[str, Any] | None, **others: object) -> dict[str, str]:
-    return masks_in(fields)
-
-
-@provides(
-    shapes=_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test", "folder"), cacheable=True
-)
+@provides(**of_tables(_rows), paths=("train", "validation", "test", "folder"), cacheable=True)
 def annotated_images(
     *,
     train: str,

@@ -99,11 +99,6 @@ def declare(sections: Mapping[str, TableField], fitted: Mapping[str, Any] | None
     return found
 
 
-def masks_in(written: Mapping[str, Any] | None) -> dict[str, str]:
-    """The mask of each field that has one. Raises `ConfigError`."""
-    return {name: name + PRESENT for name, one in (fields_of(written) if written else {}).items() if one.is_masked}
-
-
 def fit(sections: Mapping[str, TableField], table: Table, rows: Tensor) -> Fitted:
     """What the training rows of a table determine of each field. Raises `ConfigError`."""
     found: Fitted = {}

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from flowconf.language.training import PRESENT
-from flowconf.train.data.declarations import RowsOfFile
+from flowconf.train.data.declarations import Declared, Masks
 from flowconf.train.data.splits import Split, Splits
-from flowconf.train.data.table_fields import TableField, fit, refuse_changed, tensors_of
+from flowconf.train.data.table_fields import TableField, declare, fit, refuse_changed, tensors_of
 from flowconf.train.data.table_files import Table, divided
 
 Part = Callable[[Table, Tensor, Mapping[str, Tensor]], Split]
@@ -29,6 +29,10 @@ class TableRows:
     part: Part
     others: Mapping[str, str | None] = field(default_factory=dict)
     """Columns that are read besides those of the fields, and the field that needs each; None: always."""
+    made: Callable[[], Declared] = dict
+    """The fields that the data set makes besides."""
+    masks: Mapping[str, str] = field(default_factory=dict)
+    """The masks of these."""
 
     def splits(
         self,
@@ -57,10 +61,18 @@ class TableRows:
         return self.read(file, list(dict.fromkeys([*self.others, *columns])))
 
 
-def of_file(rows: Callable[..., TableRows]) -> RowsOfFile:
-    """What `provides` takes as `rows`, for a function from the arguments of a data set to its rows of tables."""
+def of_tables(rows: Callable[..., TableRows]) -> dict[str, Any]:
+    """What `provides` takes, for a function from the arguments of a data set to its rows of tables."""
 
-    def read(file: str, needed: Collection[str], /, fitted: Mapping[str, Any] | None, **args: Any) -> Split:
+    def shapes(fitted: Mapping[str, Any] | None, **args: Any) -> Declared:
+        found = rows(**args)
+        return {**found.made(), **declare(found.fields, fitted)}
+
+    def masks(**args: Any) -> Masks:
+        found = rows(**args)
+        return {**found.masks, **{name: name + PRESENT for name, one in found.fields.items() if one.is_masked}}
+
+    def of_file(file: str, needed: Collection[str], /, fitted: Mapping[str, Any] | None, **args: Any) -> Split:
         return rows(**args).of_file(file, needed, fitted)
 
-    return read
+    return {"shapes": shapes, "masks": masks, "rows": of_file}

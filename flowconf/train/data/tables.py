@@ -12,9 +12,9 @@ from flowconf.language.value_types import Count, Share
 from flowconf.report import ConfigError, Diagnostic, suggest
 from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.splits import Resident, Source, Splits
-from flowconf.train.data.table_fields import TableField, declare, fields_of, masks_in
+from flowconf.train.data.table_fields import TableField, declare, fields_of
 from flowconf.train.data.table_files import Format, Table, column_names, read_table
-from flowconf.train.data.table_rows import TableRows, of_file
+from flowconf.train.data.table_rows import TableRows, of_tables
 
 __all__ = ["table"]
 
@@ -47,13 +47,7 @@ def _part(table: Table, rows: Tensor, fields: Mapping[str, Tensor]) -> Resident:
     return Resident({name: values[rows] for name, values in fields.items()}, source=Source(table.file, rows))
 
 
-def _masks(fields: Mapping[str, Any], **others: object) -> dict[str, str]:
-    return masks_in(fields)
-
-
-@provides(
-    shapes=_table_fields, masks=_masks, rows=of_file(_rows), paths=("train", "validation", "test"), cacheable=True
-)
+@provides(**{**of_tables(_rows), "shapes": _table_fields}, paths=("train", "validation", "test"), cacheable=True)
 def table(
     *,
     train: str,

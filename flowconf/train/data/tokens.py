@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,30 +16,14 @@ from flowconf.report import ConfigError, Diagnostic, Place, read_json, suggest
 from flowconf.train.data.declarations import Declared, provides
 from flowconf.train.data.reading import reading, refuse_missing, refused, required
 from flowconf.train.data.splits import Resident, Source, Split, Splits
-from flowconf.train.data.table_fields import declare, fields_of, masks_in
+from flowconf.train.data.table_fields import fields_of
 from flowconf.train.data.table_files import Format, Table, read_table
-from flowconf.train.data.table_rows import TableRows, of_file
+from flowconf.train.data.table_rows import TableRows, of_tables
 from flowconf.train.data.text import Windows
 
 __all__ = ["tokens"]
 
 FORM = Format()
-
-
-def _token_fields(
-    tokenizer: str,
-    length: int,
-    form: str,
-    fields: Mapping[str, Any] | None,
-    fitted: Mapping[str, Any] | None,
-    **others: object,
-) -> Declared:
-    """The fields, with the number of tokens that the tokenizer file says."""
-    counted = _vocabulary(tokenizer)
-    row = ((length,), torch.int64, *([counted] if counted else []))
-    if form == "packed":
-        return {"tokens": row, "target": row}
-    return {"tokens": row, "mask": ((length,), torch.bool), **(declare(fields_of(fields), fitted) if fields else {})}
 
 
 def _rows(
@@ -51,30 +36,33 @@ def _rows(
     fields: Mapping[str, Any] | None,
     **others: object,
 ) -> TableRows:
-    coder = _Coder(tokenizer, length, end, truncate, column)
-
     def part(table: Table, rows: Tensor, beside: Mapping[str, Tensor]) -> Split:
-        rows = rows.sort().values
+        coder, rows = coder_of(), rows.sort().values
         if form == "packed":
             return coder.packed(table, rows)
         more = {name: values[rows] for name, values in beside.items()}
         return Resident({**coder.padded(table, rows), **more}, source=Source(table.file, rows))
 
-    sections = fields_of(fields) if fields else {}
-    return TableRows(sections, lambda file, columns: _texts(file, columns, column), part, {column: None})
+    coder_of = cache(lambda: _Coder(tokenizer, length, end, truncate, column))
+    is_padded = form == "padded"
+
+    def made() -> Declared:
+        """The fields, with the number of tokens that the tokenizer file says."""
+        counted = _vocabulary(tokenizer)
+        ids = ((length,), torch.int64, *([counted] if counted else []))
+        return {"tokens": ids, **({"mask": ((length,), torch.bool)} if is_padded else {"target": ids})}
+
+    return TableRows(
+        fields_of(fields) if fields and is_padded else {},
+        lambda file, columns: _texts(file, columns, column),
+        part,
+        {column: None},
+        made,
+        {"tokens": "mask"} if is_padded else {},
+    )
 
 
-def _masks(form: str, fields: Mapping[str, Any] | None, **others: object) -> dict[str, str]:
-    return {"tokens": "mask", **masks_in(fields)} if form == "padded" else {}
-
-
-@provides(
-    shapes=_token_fields,
-    masks=_masks,
-    rows=of_file(_rows),
-    paths=("train", "validation", "test", "tokenizer"),
-    cacheable=True,
-)
+@provides(**of_tables(_rows), paths=("train", "validation", "test", "tokenizer"), cacheable=True)
 def tokens(
     *,
     train: str,
