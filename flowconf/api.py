@@ -25,7 +25,7 @@ def compose(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trus
 
     `trust`: import the modules of the config's project, even if the current folder is outside that project.
     """
-    _trust(file, trust)
+    trust_project(file, trust)
     return configs.compose(file, overrides)
 
 
@@ -34,7 +34,7 @@ def load(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: 
 
     Raises `ConfigError`.
     """
-    _trust(file, trust)
+    trust_project(file, trust)
     return road.begin(file, overrides, trained=True).to(road.BEFORE_TORCH).checked
 
 
@@ -46,7 +46,7 @@ def check(
     Everything is checked that does not require data: keys, graph, sections, shapes, losses and metrics, checkpoints,
     and the configs that those refer to. Nothing is run except the modules of the project; `trust` as in `compose`.
     """
-    _trust(source, trust)
+    trust_project(source, trust)
     return road.findings(source, overrides, origin).mistakes
 
 
@@ -58,7 +58,7 @@ def plan(
     `origin` is the place that errors in a dict refer to. Graphs that a dict refers to are searched for in `configs`, if
     it exists, or in the current folder. `trust` as in `compose`.
     """
-    _trust(source, trust)
+    trust_project(source, trust)
     return road.begin(source, overrides, origin).to(road.BEFORE_TORCH).resolved
 
 
@@ -77,7 +77,7 @@ def build(
     """
     from flowconf.graph.build import build_graph, load_checkpoints
 
-    _trust(source, trust)
+    trust_project(source, trust)
     walk = road.begin(source, overrides, origin).to("sizes")
     graph = build_graph(walk.resolved, walk.inference)
     if weights:
@@ -94,10 +94,5 @@ def load_run(run: str | os.PathLike[str], *, last: bool = False, step: int | Non
     from flowconf.graph.weights.sources import chosen
     from flowconf.train.runs.loading import load_run as loaded
 
-    _trust(run, trust)
+    trust_project(run, trust)
     return loaded(Path(run), chosen(last, step))
-
-
-def _trust(source: GraphSource, trust: bool) -> None:
-    if trust and isinstance(source, str | os.PathLike):
-        trust_project(source)

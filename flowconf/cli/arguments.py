@@ -92,4 +92,4 @@ def trust_project_of(source: str, trust: bool) -> None:
     if trust:
         from flowconf.train.runs.trusting import trust_project
 
-        trust_project(source)
+        trust_project(source, trust)

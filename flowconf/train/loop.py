@@ -59,8 +59,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     job.watchers.start(step)
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
     looking = looked_at(job, run, screen, job.watchers.recording(job.train, one_step))
-    stopping = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
-    with stopping as stop, coming, looking as take:
+    stop = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
+    with stop.listening(), coming, looking as take:
         while step < job.total_steps and not best.gives_up:
             if job.sampler.position == 0:
                 job.memory.forget()
@@ -111,7 +111,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     run.wait()
                     raise Interrupted
                 run.check()
-    screen.stop()
+    screen.close()
     ended = "pruned" if run.pruned else f"nothing better for {best.waited} evaluations"
     early = f": {ended}" if step < job.total_steps else ""
     steps = f"{step - first:,} step{'' if step - first == 1 else 's'}"

@@ -102,9 +102,9 @@ class Phases:
 
     def _is_met(self, condition: Condition, step: int) -> bool:
         if condition.stalled is not None:
-            return stalled(self._points(condition.stalled), condition.stalled)
+            return improved(self._points(condition.stalled), condition.stalled) is False
         if condition.improving is not None:
-            return improving(self._points(condition.improving), condition.improving)
+            return improved(self._points(condition.improving), condition.improving) is True
         if condition.converged is not None:
             return converged(self._points(condition.converged), condition.converged)
         return step >= self._step_of(condition)
@@ -115,16 +115,10 @@ class Phases:
         return [(epoch, value) for epoch, value in values if math.isfinite(value)]
 
 
-def stalled(points: Sequence[Evaluation], trend: Trend) -> bool:
-    """Whether the value did not improve in the last epochs."""
+def improved(points: Sequence[Evaluation], trend: Trend) -> bool | None:
+    """Whether the value improved in the last epochs; None without earlier ones."""
     earlier, recent = _parted(points, trend.epochs)
-    return bool(earlier) and min(recent) >= min(earlier) - trend.by
-
-
-def improving(points: Sequence[Evaluation], trend: Trend) -> bool:
-    """Whether the value improved in the last epochs."""
-    earlier, recent = _parted(points, trend.epochs)
-    return bool(earlier) and min(recent) < min(earlier) - trend.by
+    return min(recent) < min(earlier) - trend.by if earlier else None
 
 
 def converged(points: Sequence[Evaluation], trend: Convergence) -> bool:

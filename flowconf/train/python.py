@@ -29,8 +29,7 @@ def train(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust:
         run = flowconf.train("configs/digits.yaml", ["seed=1"])
         run.metrics["test/accuracy"]
     """
-    if trust:
-        trust_project(file)
+    trust_project(file, trust)
     return TrainedRun(train_checked(road.begin(file, overrides, trained=True)))
 
 
@@ -41,8 +40,7 @@ def open_run(run: str | os.PathLike[str], *, trust: bool = False) -> TrainedRun:
 
         flowconf.open_run("runs/digits").metrics["test/accuracy"]
     """
-    if trust:
-        trust_project(run)
+    trust_project(run, trust)
     return TrainedRun(find_run_folder(Path(run)))
 
 
@@ -62,8 +60,7 @@ def evaluate(
 
         flowconf.evaluate("runs/digits", ["test"])["test/accuracy"]
     """
-    if trust:
-        trust_project(run)
+    trust_project(run, trust)
     return evaluate_run(Path(run), overrides, splits, chosen(last, step))
 
 
@@ -91,8 +88,7 @@ def predict(
         found = flowconf.predict("runs/digits", "test", fields=["label"])
         wrong = found["logits"].argmax(1) != found["label"]
     """
-    if trust:
-        trust_project(run)
+    trust_project(run, trust)
     named, which = texts(fields, "fields"), chosen(last, step)
     asked = Prediction(Path(run), values, named, overrides, batch_size, which, units)
     return asked.gathered(inputs)
@@ -104,6 +100,5 @@ def data(file: str | os.PathLike[str], overrides: Sequence[str] = (), *, trust: 
     for batch in flowconf.data("configs/digits.yaml").train:
         batch["image"]  # [batch_size, ...], on the CPU
     """
-    if trust:
-        trust_project(file)
+    trust_project(file, trust)
     return RunData(road.begin(file, overrides, trained=True).to("machine").checked)

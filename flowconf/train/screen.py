@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
 from flowconf.report import drawn, printable_lines, why_not
@@ -24,7 +23,7 @@ SILENCE = 20.0
 
 
 class Screen:
-    """Lines and a progress bar on one stream. As a context manager, it removes the bar at the end.
+    """Lines and a progress bar on one stream.
 
     An error while writing to the stream (closed pipe or terminal, full disk) does not end the run: it is reported once
     on standard error, and the run continues without output. `verbose`: print all of a run's header.
@@ -38,14 +37,6 @@ class Screen:
         self._task: TaskID | None = None
         self._drawn = 0.0
         self._spoke = time.monotonic()
-
-    def __enter__(self) -> Screen:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def say(self, text: str = "") -> None:
         """Print a line, above the bar if there is one."""
@@ -92,7 +83,7 @@ class Screen:
         elif time.monotonic() - self._spoke > SILENCE:
             self.say(f"  step {step:,} of {total:,}: {text}")
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Remove the bar; lines may follow."""
         with self._speaking():
             if self._bar is not None:

@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -121,7 +121,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 class Stop:
-    """Within the block, a signal only sets `asked`; a second one ends the run immediately.
+    """Within `listening`, a signal only sets `asked`; a second one ends the run immediately.
 
     `asked` is also set when the process `parent` has exited, or the sweep that this process belongs to is ending.
     """
@@ -132,7 +132,6 @@ class Stop:
         self.parent = os.getppid() if sweep == str(os.getppid()) else parent
         self.file = Path(file) if file else None
         self._asked = False
-        self._block = ExitStack()
 
     @property
     def asked(self) -> bool:
@@ -142,14 +141,9 @@ class Stop:
             or (self.file is not None and self.file.exists())
         )
 
-    def __enter__(self) -> Stop:
-        self._block.enter_context(handled(self._heard))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._block.close()
+    def listening(self) -> AbstractContextManager[None]:
+        """A block in which signals are heard."""
+        return handled(self._heard)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self._asked:

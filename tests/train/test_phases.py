@@ -15,7 +15,7 @@ from flowconf.language.changing import Changing, first_value, last_value, value_
 from flowconf.language.points import Point, RunLength
 from flowconf.language.training import Convergence, PhaseSection, Trend
 from flowconf.report import ConfigError
-from flowconf.train.phases import Frozen, Phases, converged, improving, stalled
+from flowconf.train.phases import Frozen, Phases, converged, improved
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TINY, assert_same, go_on, killed
 
@@ -73,13 +73,12 @@ def test_trends_are_watched_since_the_last_change():
 
 
 @given(st.lists(st.floats(-5, 5), min_size=3, max_size=20), st.integers(1, 5), st.floats(0, 1))
-def test_stalled_is_the_opposite_of_improving(values, epochs, by):
+def test_the_best_of_the_last_epochs_is_compared_with_the_best_before(values, epochs, by):
     points = list(enumerate(values))
     trend = Trend(metric="m", epochs=float(epochs), by=by)
-    seen = len(values) > epochs
-    assert stalled(points, trend) == (seen and not improving(points, trend))
-    assert not stalled(points[:epochs], trend)
-    assert not improving(points[:epochs], trend)
+    better = min(values[-epochs:]) < min(values[:-epochs], default=math.nan) - by
+    assert improved(points, trend) is (better if len(values) > epochs else None)
+    assert improved(points[:epochs], trend) is None
 
 
 def test_convergence_is_relative():

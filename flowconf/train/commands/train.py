@@ -291,7 +291,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
     try:
         with signals_later():
             run = opened()
-        with screen:
+        with closing(screen):
             _announce(job, run, screen)
             if job.team.first:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)

@@ -8,11 +8,13 @@ from pathlib import Path
 from flowconf.language import projects
 
 
-def trust_project(source: str | os.PathLike[str]) -> None:
-    """From now on, import the modules of the project of a config or run, even outside that project.
+def trust_project(source: object, trust: bool) -> None:
+    """With `trust`, import the modules of the project of a config or run from now on, even outside that project.
 
     Raises `ConfigError`.
     """
+    if not trust or not isinstance(source, str | os.PathLike):
+        return
     if not Path(source).is_dir():
         projects.trust(Path(os.path.realpath(source)).parent)
         return
