@@ -128,7 +128,9 @@ def tensors_of(sections: Mapping[str, TableField], table: Table, fitted: Mapping
     for name, section in sections.items():
         known = fitted.get(name, {})
         if section.pad is not None:
-            found[name], found[name + PRESENT] = lists_of(name, section, table, known.get("categories"))
+            (column,), known_ones = section.names, known.get("categories")
+            lists = lists_of(name, section.type, column, section.shape, table, known_ones)
+            found[name], found[name + PRESENT] = lists
             continue
         if section.type == "category":
             columns = [_indices(name, section, table, column, known) for column in section.names]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy
 import torch
@@ -13,30 +13,16 @@ from flowconf.report import ConfigError, Diagnostic, shortened
 from flowconf.train.data.table_files import Table
 
 
-class ListField(Protocol):
-    """The declaration of a field of lists."""
-
-    @property
-    def type(self) -> str:
-        """`number`, `integer` or `category`."""
-
-    @property
-    def names(self) -> list[str]:
-        """Its column."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The largest length, followed by the sizes of the items."""
-
-
-def lists_of(name: str, section: ListField, table: Table, categories: Sequence[str] | None) -> tuple[Tensor, Tensor]:
-    """All rows of a field of lists [rows, length, ...], and where there are items [rows, length].
+def lists_of(
+    name: str, kind: str, column: str, shape: Sequence[int], table: Table, categories: Sequence[str] | None
+) -> tuple[Tensor, Tensor]:
+    """All rows of a field of lists [rows, *shape], and where there are items [rows, length].
 
     Raises `ConfigError` for a list that is too long, items of another size, and values of another type.
     """
-    (column,), (length, *sizes) = section.names, section.shape
+    length, *sizes = shape
     numbers = {text: number for number, text in enumerate(categories or ())}
-    dtype = "float32" if section.type == "number" else "int64"
+    dtype = "float32" if kind == "number" else "int64"
     values = numpy.zeros((len(table), length, *sizes), dtype)
     present = numpy.zeros((len(table), length), bool)
     for row, cell in enumerate(table.columns[column]):
@@ -48,7 +34,7 @@ def lists_of(name: str, section: ListField, table: Table, categories: Sequence[s
             why = f"has {len(items):,} items, more than {length}"
         elif len(items):
             try:
-                values[row, : len(items)] = _array(items, sizes, section.type, numbers)
+                values[row, : len(items)] = _array(items, sizes, kind, numbers)
             except (TypeError, ValueError, OverflowError) as problem:
                 why = str(problem)
         if why is not None:
