@@ -20,9 +20,9 @@ from table import Table, ratio
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from flowconf.train.data.batches import Items
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
-from flowconf.train.data.streams import Items
 
 BATCH, WORKERS = 64, 2
 CPU = torch.device("cpu")

@@ -33,11 +33,11 @@ from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.single_rows import check_last_batch
 from flowconf.train.checks.terms import problems_of
 from flowconf.train.checks.weights import start_of
+from flowconf.train.data.batches import RowStream
 from flowconf.train.data.declarations import of_known_size
 from flowconf.train.data.run_data import feeds, make_data, placed, sampler_of
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Resident, Split, Splits
-from flowconf.train.data.streams import RowStream
 from flowconf.train.insight.spoiled_rows import check_data
 from flowconf.train.job import Job, unique
 from flowconf.train.objective.gradients import gradients_for

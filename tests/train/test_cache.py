@@ -24,10 +24,10 @@ from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, MachineError, bytes_in_words
 from flowconf.train.data import cache, recipe
+from flowconf.train.data.batches import Items
 from flowconf.train.data.declarations import DataSet, provides
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Resident, Splits, place_of_row
-from flowconf.train.data.streams import Items
 from tests.other_packages import imported
 from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.disk import Disk

@@ -13,10 +13,10 @@ import flowconf
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError
+from flowconf.train.data.batches import Items
 from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.sampling import Groups, Sampler, by_value, by_weight, drawn_order, epoch_order
 from flowconf.train.data.splits import Resident, Splits
-from flowconf.train.data.streams import Items
 from tests.train.conftest import TINY, assert_same, go_on, killed
 from tests.train.teams import assert_alike, team
 

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset, IterableDataset
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, FlowconfError, RunError
+from flowconf.train.data.batches import Items, as_split, seeded
 from flowconf.train.data.feed import Feed
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Splits
-from flowconf.train.data.streams import Items, as_split, seeded
 from tests.train.conftest import TINY, assert_same, go_on, killed
 
 CPU = torch.device("cpu")

@@ -15,11 +15,11 @@ from flowconf.graph.shapes.inference import Inference
 from flowconf.language import references
 from flowconf.language.config import Config
 from flowconf.report import FlowconfError
+from flowconf.train.data.batches import RowStream, batch_of
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.declarations import DataSet, data_sets, matching
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Split, Splits
-from flowconf.train.data.streams import RowStream, batch_of
 from flowconf.train.seeds import undisturbed
 
 CPU = torch.device("cpu")

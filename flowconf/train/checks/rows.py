@@ -15,8 +15,8 @@ from flowconf.train.checks.finite import Terms, find_spoiled
 from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.real_rows import CPU, RealRows
 from flowconf.train.checks.terms import problems_of
+from flowconf.train.data.batches import RowStream
 from flowconf.train.data.run_data import how_to_get
-from flowconf.train.data.streams import RowStream
 from flowconf.train.objective.gradients import MARK
 from flowconf.train.objective.metering import build_metrics, mean_term
 from flowconf.train.objective.terms import loss_terms

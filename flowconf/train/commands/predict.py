@@ -23,13 +23,13 @@ from flowconf.language.training import FITTED
 from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, dtype_name, printable, raised_here, suggest
 from flowconf.train.commands.prediction_files import Columns, prediction_file
 from flowconf.train.data.augmentation import with_views
+from flowconf.train.data.batches import as_split, batch_of
 from flowconf.train.data.builtin import ARRAYS, has_arrays, read_arrays
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.declarations import DataSet, Reader, RowsOfFile
 from flowconf.train.data.python import RunData
 from flowconf.train.data.run_data import placed
 from flowconf.train.data.splits import Split, classes_in, place_of_row
-from flowconf.train.data.streams import as_split, batch_of
 from flowconf.train.precision import on_device
 from flowconf.train.recurrent import RecurrentState
 from flowconf.train.runs.loading import FITTED_FILE, fitted_of, load_run, open_run

@@ -25,11 +25,11 @@ from flowconf.language.sections.augmentations import WHERE, chains, copied, name
 from flowconf.language.training import PRESENT, BucketSection, TrainingConfig, listed
 from flowconf.report import NOWHERE, ConfigError, Diagnostic, MachineError, Place, Reporter, RunError, raised_here
 from flowconf.report.origins import dotted
+from flowconf.train.data.batches import RowStream, seeded
 from flowconf.train.data.boxes import BoxFormat, have_area
 from flowconf.train.data.collate import Batch, Field, typed_shape
 from flowconf.train.data.joined import column_of
 from flowconf.train.data.splits import Resident, Split
-from flowconf.train.data.streams import RowStream, seeded
 from flowconf.train.seeds import seed_cpu, seed_for
 
 Chain = Sequence[tuple[Call, Callable[..., Any]]]

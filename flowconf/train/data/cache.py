@@ -40,11 +40,12 @@ from flowconf.report import (
     why_not,
 )
 from flowconf.text.output import sync_folder
+from flowconf.train.data.batches import RowStream, batch_of
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled, typed_shape
 from flowconf.train.data.recipe import Stamp, stamp
 from flowconf.train.data.splits import Resident, Split, Splits, place_of_row
-from flowconf.train.data.streams import Order, RowStream, batch_of, closing_stream, stream
+from flowconf.train.data.streams import Order, closing_stream, stream
 from flowconf.train.runs.lock import close, locks_alone
 
 CONTENTS, NAMES = "flowconf cache", "names"

@@ -10,20 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flowconf.train.data.batches import Pass, RowStream, batch_of, read_again
 from flowconf.train.data.collate import Batch
 from flowconf.train.data.sampling import Sampler
 from flowconf.train.data.splits import Resident, Split
-from flowconf.train.data.streams import (
-    Order,
-    Pass,
-    RowStream,
-    Stream,
-    batch_of,
-    closing_stream,
-    read_again,
-    stream,
-    uploaded,
-)
+from flowconf.train.data.streams import Order, Stream, closing_stream, stream, uploaded
 from flowconf.train.seeds import seed_for
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.shares import Idle

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from flowconf.train.data.batches import RowStream, batch_of
 from flowconf.train.data.collate import Batch, Field, typed_shape
 from flowconf.train.data.splits import Resident, Split, place_of_row
-from flowconf.train.data.streams import RowStream, batch_of
 
 
 def joined(parts: Sequence[Split]) -> Split:

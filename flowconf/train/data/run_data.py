@@ -32,6 +32,7 @@ from flowconf.report import (
 from flowconf.report.origins import Path as Keys
 from flowconf.report.origins import dotted
 from flowconf.train.data.augmentation import as_trained, with_views
+from flowconf.train.data.batches import RowStream, as_split
 from flowconf.train.data.cache import Cache
 from flowconf.train.data.collate import Field, typed_shape
 from flowconf.train.data.declarations import DataSet, data_sets
@@ -40,7 +41,6 @@ from flowconf.train.data.joined import column_of, joined
 from flowconf.train.data.recipe import recipe_of
 from flowconf.train.data.sampling import Buckets, Groups, Sampler, by_value, by_weight
 from flowconf.train.data.splits import Resident, Split, Splits
-from flowconf.train.data.streams import RowStream, as_split
 from flowconf.train.out_of_memory import is_out_of_memory, room_for
 from flowconf.train.seeds import undisturbed
 from flowconf.train.team.distributed import Team

@@ -6,8 +6,8 @@ import torch
 
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.train.checks.finite import Terms, diagnosed, find_spoiled, spoiled
+from flowconf.train.data.batches import RowStream
 from flowconf.train.data.feed import Feed
-from flowconf.train.data.streams import RowStream
 from flowconf.train.job import Job
 from flowconf.train.objective.gradients import MARK, gradients_for
 from flowconf.train.objective.terms import Average, Values
