@@ -20,6 +20,7 @@ from flowconf.graph.sharded import held
 from flowconf.graph.weights.sources import LAST
 from flowconf.language.training import LATEST, evaluated_on
 from flowconf.report import Diagnostic, RunError, render_text, shell_word
+from flowconf.train.callbacks.watcher import Watcher
 from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.insight import spoiled_rows
 from flowconf.train.job import Job, Take
@@ -50,13 +51,13 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
         job.length.steps_before(every)
         for every in (trainer.log_every, trainer.evaluate_every, trainer.checkpoint_every)
     )
-    job.watchers.begin(run, partial(where, job))
+    job.watchers.tell(Watcher.begin, run, partial(where, job))
     step = restore(job, run, screen, best, window)
     first, meter = step, ResourceMeter(job.device)
 
     screen.start(job.total_steps, step)
     job.graph.train()
-    job.watchers.start(step)
+    job.watchers.tell(Watcher.start, step)
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
     looking = looked_at(job, run, screen, job.watchers.recording(job.train, one_step))
     stop = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
@@ -77,8 +78,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                 screen.step(step)
                 if step % logs_every == 0 or step == job.total_steps:
                     log_losses(job, run, screen, step, window)
-                    job.watchers.logged(step)
-                job.watchers.step(step)
+                    job.watchers.tell(Watcher.logged, step)
+                job.watchers.tell(Watcher.step, step)
                 better = False
                 evaluates = due(job, evaluates_every, step)
                 found: dict[str, float] = {}
@@ -97,7 +98,7 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
                     note = "best" if better and trainer.best != LATEST else ""
                     report(job, run, screen, step, found, note, recent_loss(job, step, window))
                 if found:
-                    job.watchers.evaluated(step, found)
+                    job.watchers.tell(Watcher.evaluated, step, found)
                 ends = step == job.total_steps or best.gives_up
                 if ends:
                     log_losses(job, run, screen, step, window)
@@ -124,11 +125,11 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
         found = evaluate(job, job.held_out["test"], "test")
         report(job, run, screen, best.step, found, f"weights of step {best.step:,}")
         results |= found
-        job.watchers.evaluated(best.step, found)
+        job.watchers.tell(Watcher.evaluated, best.step, found)
         if not math.isfinite(found["test/loss"]):
             causes = spoiled_rows.in_split(job, job.held_out["test"])
             screen.say(render_text([replace(cause, severity="warning") for cause in causes]))
-    job.watchers.end(step)
+    job.watchers.tell(Watcher.end, step)
     return results
 
 
@@ -154,11 +155,11 @@ def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
     losses = gradients(job, rows, step)
-    job.watchers.gradients(step + 1)
+    job.watchers.tell(Watcher.gradients, step + 1)
     job.precision.step(active.optimizers, active.trained, trainer.clip, trainer.clip_value)
     for optimizer in active.repeating:
         optimizer.step(computed_again(job, rows, step, losses))
-    job.watchers.updated(step + 1)
+    job.watchers.tell(Watcher.updated, step + 1)
     job.averages.update(step, job.precision.skipped)
     job.followers.update(step, job.length, job.precision.skipped)
     job.memory.cut()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from torch import Tensor
 
 from flowconf.train.data.feed import Feed, in_parts
 from flowconf.train.runs.folder import Run
 
+P = ParamSpec("P")
 Take = Callable[[Any, Tensor, int], list[Tensor]]
 """Takes a training step: the job, the rows, and the number of steps before it."""
 Saved = tuple[dict[str, Any], dict[str, Tensor]]
@@ -60,53 +61,28 @@ class Watcher:
         return []
 
 
-class Watchers(Watcher):
-    """All watchers of a run. A step calls only the methods that they have of their own."""
+class Watchers:
+    """All watchers of a run, of which only the methods are called that they have of their own."""
 
     def __init__(self, watchers: Iterable[Watcher] = ()) -> None:
         self.all = tuple(watchers)
-        self._reading = self._having("reads")
-        self._at_gradients = self._having("gradients")
-        self._at_updates = self._having("updated")
-        self._at_steps = self._having("step")
+        self._calls = {
+            name: [getattr(one, name) for one in self.all if getattr(type(one), name) is not method]
+            for name, method in vars(Watcher).items()
+            if not name.startswith("_")
+        }
 
-    def begin(self, run: Run, where: Callable[[int], dict[str, object]]) -> None:
-        for one in self.all:
-            one.begin(run, where)
+    def tell(self, moment: Callable[Concatenate[Any, P], None], *given: P.args, **named: P.kwargs) -> None:
+        """Call a method of all watchers, such as `Watcher.step`."""
+        for call in self._calls[moment.__name__]:
+            call(*given, **named)
 
     def recording(self, feed: Feed, take: Take) -> Take:
         """`take`, which notes the batch of a step in `feed` if one of them needs it."""
-        return partial(self._recorded, feed, take) if self._reading else take
-
-    def start(self, step: int) -> None:
-        for one in self.all:
-            one.start(step)
-
-    def gradients(self, step: int) -> None:
-        for one in self._at_gradients:
-            one.gradients(step)
-
-    def updated(self, step: int) -> None:
-        for one in self._at_updates:
-            one.updated(step)
-
-    def step(self, step: int) -> None:
-        for one in self._at_steps:
-            one.step(step)
-
-    def logged(self, step: int) -> None:
-        for one in self.all:
-            one.logged(step)
-
-    def evaluated(self, step: int, found: Mapping[str, float]) -> None:
-        for one in self.all:
-            one.evaluated(step, found)
-
-    def end(self, step: int) -> None:
-        for one in self.all:
-            one.end(step)
+        return partial(self._recorded, feed, take) if self._calls["reads"] else take
 
     def state(self) -> Saved:
+        """What all watchers save."""
         plain: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
         for one in self.all:
@@ -116,17 +92,14 @@ class Watchers(Watcher):
         return plain, tensors
 
     def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
+        """Restore `state()`. Returns notes for the user."""
         return [note for one in self.all for note in one.restore(saved, tensors)]
 
     def _recorded(self, feed: Feed, take: Take, job: Any, rows: Tensor, step: int) -> list[Tensor]:
         """A step, whose batch is noted if it is needed: its parts, without what an optimizer computes once more."""
-        wanted = [one.reads(step + 1) for one in self._reading]
+        wanted = [reads(step + 1) for reads in self._calls["reads"]]
         feed.seen = [] if any(wanted) else None
         losses = take(job, rows, step)
         if feed.seen is not None:
             del feed.seen[len(in_parts(rows, job.config.training.trainer.accumulate)) :]
         return losses
-
-    def _having(self, name: str) -> list[Watcher]:
-        """The watchers that have a method of their own of this name."""
-        return [one for one in self.all if getattr(type(one), name) is not getattr(Watcher, name)]
