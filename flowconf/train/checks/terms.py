@@ -1,7 +1,7 @@
-"""Whether losses and metrics can be computed of what a config names, and what to write when they cannot.
+"""Checks that losses and metrics can be computed from what a config names, with advice if they cannot.
 
-They are tried on fake values before any data is read, and on the first two rows once it is there. The diagnostic is the
-same: the reference at fault, every shape, where each comes from, and the one change that would fit, if there is one.
+They are tried on fake values before any data is read, and on the first two rows once it is read. The diagnostic is the
+same: the reference at fault, all shapes and where they come from, and the change that would fit, if there is only one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CLASSES_ALONG = ("cross_entropy", "nll", "accuracy", "exact")
 """Losses and metrics whose input has an axis for the classes, and whose target holds numbers of classes."""
 
 SPEAKING = (AssertionError, IndexError, RuntimeError, TypeError, ValueError)
-"""Exceptions whose message is reported without their type, which adds nothing to it."""
+"""Exceptions whose message is reported without their type."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tried_of(training: TrainingConfig, terms: Iterable[Term], metrics: Iterable[
 
 @dataclass(frozen=True)
 class Given:
-    """A reference of a loss or metric, where it is written, and the value that it stands for."""
+    """A reference of a loss or metric, where it is written, and its value."""
 
     key: str
     where: Path
@@ -77,14 +77,14 @@ class TermCheck:
     values: Mapping[str, Any]
     batch: Mapping[str, Tensor]
     show: Callable[[Tensor], str]
-    """A shape as a person reads it."""
+    """Formats a shape."""
     reword: Callable[[str], str] = str
-    """torch's words with the sizes as a person reads them."""
+    """Replaces the fake sizes in a message of torch."""
 
     def __post_init__(self) -> None:
         self.origins = self.config.origins
         self.named: dict[str, list[str]] = {}
-        """Metric -> what stands behind its name in the names of its numbers."""
+        """Metric -> the suffixes of the names of its numbers."""
 
     def operands(self, tried: Tried) -> list[Given] | None:
         """The values that a term takes, None when one of them is not known."""
@@ -117,7 +117,7 @@ class TermCheck:
             self._tell_classes(tried, classes, into)
 
     def check_wanted(self, into: Reporter) -> None:
-        """Note a value that a run decides by, of a metric that gives several numbers, where it is none of them."""
+        """Report a value that a run decides by if it is none of the numbers of its metric."""
         for path, name in wanted_values(self.config.training):
             split, _, value = name.partition("/")
             metric, slash, part = value.partition("/")
@@ -139,7 +139,7 @@ class TermCheck:
         return self.problem(meter if term is None else Average(term)) is None
 
     def problem(self, meter: Meter) -> Exception | None:
-        """What a term or metric is refused with."""
+        """The exception of a loss or metric; None if it can be computed, or needs real numbers."""
         try:
             meter.update(self.values, self.batch)
             if isinstance(meter, TorchMeter):
@@ -382,7 +382,7 @@ def problems_of(
     values: Mapping[str, Tensor],
     batch: Mapping[str, Tensor],
 ) -> list[Diagnostic]:
-    """What keeps losses and metrics from being computed of a batch and of what the graph made of it."""
+    """The errors of losses and metrics on a batch and the values of the graph for it."""
     reporter, check = Reporter(), TermCheck(config, values, batch, show_rows)
     for tried in tried_of(config.training, terms, metrics):
         with gradients_for([tried.term] if tried.path[0] == "loss" else []):

@@ -1,7 +1,7 @@
 """A search for the best values of some keys: `train -m` of a config with `sweep`.
 
-Optuna proposes the values (`study.py`). Its study is made again from the folders of the runs when a search goes on, so
-a search is stored as data alone. With one job, all of its trials follow from the seed.
+Optuna proposes the values (`study.py`). When a search is resumed, its study is rebuilt from the folders of the runs, so
+a search is stored as data alone. With one job, the seed determines all trials.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Search:
             study.end(run)
 
     def _runs(self, study: Study, total: int, begun: Sequence[SweepRun]) -> Iterator[SweepRun]:
-        """The runs of a search that have not ended: those that have begun, and then new ones, as they are asked for."""
+        """The unfinished runs of a search, and then new ones, lazily."""
         known = {run.number: run for run in begun}
         left = []
         for number in range(1, max(known, default=0) + 1):

@@ -44,7 +44,7 @@ class Study:
             return [one.word(_suggested(trial, one)) for one in self.ranges]
 
     def repeat(self, run: SweepRun) -> None:
-        """Make the trial of a run that has begun again, with what is known of it."""
+        """Add the trial of an earlier run, with what is known of it."""
         with _quiet():
             self._study.enqueue_trial({one.key: one.value(run.overrides) for one in self.ranges})
         self.propose(run.number)

@@ -1,6 +1,6 @@
 """`train -m`: one run for each combination of values, with Hydra's sweepers and launchers, or the trials of a search.
 
-A sweep that was interrupted or killed goes on in its folder: finished runs are not trained again, the others resume.
+A sweep that was interrupted or killed can be resumed: finished runs are not trained again, the others are resumed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from flowconf.train.team.launch import environment
 SAFE_PATH = "PYTHONSAFEPATH"
 """With this environment variable, processes of a launcher import nothing from the current folder when they start."""
 LATER = ("sweep.trials", "sweep.jobs")
-"""What can change in a sweep that goes on."""
+"""What can change in a sweep that is resumed."""
 
 
 def sweep(file: str, overrides: Sequence[str], verbose: bool = False) -> None:
@@ -114,7 +114,7 @@ class Jobs:
     def __init__(self, asked: Asked, folder: Path, verbose: bool = False) -> None:
         self.asked = asked
         self.begun = {tuple(run.overrides): run for run in read_runs(folder)}
-        """Those that have begun when the sweep goes on, by their words."""
+        """Those that had begun before the sweep was resumed, by their overrides."""
         self.walks: dict[tuple[str, ...], Walk] = {}
         self.verbose = verbose
         self.common: set[str] | None = None

@@ -3,7 +3,7 @@
 `runs/<config>/<date>_<time>[-n]/` holds `run.json` (what was run, where, how it ended), `config.yaml` (composed and
 resolved), `origins.json` (where each value was written), `metrics.jsonl`, TensorBoard events, `weights.txt` (the
 account of every load), `graph.dot`, `report.html`, `predictions.json`, `resources.jsonl` and `checkpoints/`. A folder
-is made by one run and written by no other; whoever writes holds a lock on `metrics.jsonl`, which ends with the process.
+belongs to one run; the process that writes holds a lock on `metrics.jsonl`, which is released when it exits.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ BETWEEN_LOOKS = 1.0
 
 @dataclass
 class Run:
-    """One run folder, from its making to its end.
+    """A run folder, from its creation to the end of the run.
 
-    `open` takes the lock; `begin` says that everything is there to go on from, and nothing is written before it.
+    `open` takes the lock. Nothing is written before `begin`, which is called once everything is restored.
     """
 
     folder: Path
     record: dict[str, Any]
     document: Mapping[str, Any] | None = None
-    """A changed config, which takes the place of the one that the run was started with."""
+    """A changed config, which replaces the one that the run was started with."""
     loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
     """Who else receives the numbers."""
     prunes: Prunes | None = field(init=False, default=None, repr=False)
@@ -85,15 +85,14 @@ class Run:
         return self.folder / CHECKPOINTS
 
     def open(self, tensorboard: bool) -> None:
-        """Take the run. Raises `RunError` when another process has it."""
+        """Lock the run. Raises `RunError` if another process holds the lock."""
         with self._writing():
             self._lines, self._tensorboard = lock.take(self.folder), tensorboard
 
     def begin(self, size: int = 0, step: int = 0) -> list[str]:
-        """Write down that the run goes on after `step` steps, when its log had `size` bytes, and start the logs.
+        """Record that the run continues after `step` steps, when its log had `size` bytes, and open the logs.
 
-        What was logged after that is forgotten, for it is going to be logged again. Gives what of the log is lost, in
-        words.
+        Later entries are dropped, because they will be logged again. Returns a note if a part of the log is lost.
         """
         with self._writing():
             assert self._lines is not None
@@ -126,7 +125,7 @@ class Run:
             return self._lines.tell()
 
     def log(self, step: int, values: Mapping[str, float], media: Media = NO_MEDIA, /, **more: object) -> None:
-        """Note named numbers, images, histograms and texts for one step, in the buffered logs.
+        """Log named numbers, images, histograms and texts for one step, in the buffered logs.
 
         Images become files; `more` goes into the JSON line alone.
         """
@@ -138,7 +137,7 @@ class Run:
         self._log({"step": step, **more, **values, **media.as_data(self.folder)}, values, media)
 
     def log_statistics(self, step: int, found: Statistics, **more: object) -> None:
-        """Note values by kind, path and name for one step, such as `gradient`, `stem.weight`, `norm`.
+        """Log values by kind, path and name for one step, such as `gradient`, `stem.weight`, `norm`.
 
         They are one entry of the JSON line; TensorBoard and loggers get them as `gradient/norm/stem.weight`.
         """
@@ -151,7 +150,7 @@ class Run:
         self._log({"step": step, **more, "statistics": found}, values, NO_MEDIA)
 
     def log_resources(self, step: int, found: Mapping[str, float]) -> None:
-        """Note what training takes at one step. Loggers do not get it."""
+        """Log what training takes at one step. Loggers do not get it."""
         with self._writing():
             if self._resources is None:
                 log = open(self.folder / RESOURCES, "a", encoding="utf-8", opener=no_link)  # noqa: SIM115
@@ -168,7 +167,7 @@ class Run:
             logger.log(line["step"], values, media)
 
     def flush(self) -> None:
-        """Make the logs readable from outside up to here."""
+        """Flush the logs, so that other processes can read them."""
         with self._writing():
             assert self._lines is not None
             self._lines.flush()
@@ -213,10 +212,10 @@ class Run:
         _write_json(self.folder / RECORD, self.record)
 
     def end(self, status: str, **changes: object) -> BaseException | None:
-        """Close the logs and say how the run ended: `finished`, `pruned`, `interrupted` or `failed`.
+        """Close the logs and record how the run ended: `finished`, `pruned`, `interrupted` or `failed`.
 
-        A run that has not begun is left as it was. Returns the error of a save that failed while the run was ending for
-        another reason.
+        The record of a run that has not begun is not changed. Returns the error of a save that failed while the run
+        ended for another reason.
         """
         with uninterrupted():
             unsaved = self._writer.end()
@@ -240,7 +239,7 @@ class Run:
             self.write_report(True)
 
     def close(self) -> None:
-        """Close the logs once everything is written, and let others write them."""
+        """Close the logs once everything is written, and release the lock."""
         with ExitStack() as block:
             if self._lines is not None:
                 block.callback(lock.release, self._lines)
@@ -251,7 +250,7 @@ class Run:
             block.callback(self._writer.end)
 
     def _sync(self) -> None:
-        """Flush what is written of the log to the disk."""
+        """Sync the log to the disk."""
         assert self._lines is not None
         os.fsync(self._lines.fileno())
 
@@ -268,7 +267,7 @@ class Run:
                 self.update(saved=True)
 
     def _check_there(self) -> None:
-        """Raise `RunError` when the folder has been moved or deleted: what is written would be lost."""
+        """Raise `RunError` if the folder was moved or deleted: what is written would be lost."""
         assert self._lines is not None
         try:
             there = (self.folder / lock.LINES).stat()
@@ -282,7 +281,7 @@ class Run:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """A block that writes into the folder. Raises `RunError` for what the operating system does not let happen."""
+        """A block that writes into the folder. Raises `RunError` for an error of the operating system."""
         try:
             yield
         except OSError as problem:
@@ -294,7 +293,7 @@ class Run:
 
 
 class Onlooker(Run):
-    """A run as the processes see it that only take part in it: nothing they say of it is written."""
+    """A run in the processes other than rank 0, which write nothing."""
 
     def begin(self, size: int = 0, step: int = 0) -> list[str]:
         return []
@@ -314,12 +313,12 @@ def create_run(
     weights: Mapping[str, str] | None = None,
     sweep: str = "",
 ) -> Run:
-    """Make the folder and write down the config that is about to be run; `texts` are further files of it.
+    """Create the folder of a new run with its config; `texts` are further files.
 
     `weights` are the files that weights were loaded from, by path in the graph; `""` is the whole graph. `sweep` is the
     folder of the sweep that it belongs to.
 
-    Raises `RunError` when that is not possible; the folder is then not there.
+    Raises `RunError` if that is not possible; no folder is left then.
     """
     file = Path(config.composition.file).resolve()
     places = {
@@ -361,7 +360,7 @@ def create_run(
 
 
 def reopen_run(folder: Path, overrides: Sequence[str], document: Mapping[str, Any] | None) -> Run:
-    """A run that goes on in its own folder; `document` is its changed config. Raises `ConfigError`."""
+    """A run that is resumed in its folder; `document` is its changed config. Raises `ConfigError`."""
     record = known_record(folder)
     resumed = [*record.get("resumed", []), {"time": _now(), "overrides": list(overrides)}]
     record.update(status="running", ended=None, resumed=resumed, host=platform.node())
@@ -369,7 +368,7 @@ def reopen_run(folder: Path, overrides: Sequence[str], document: Mapping[str, An
 
 
 def whole_lines(file: Path, size: int) -> int:
-    """How many of the first `size` bytes of a file are there, up to the end of the last line among them."""
+    """The number of bytes of the whole lines among the first `size` bytes of a file."""
     with file.open("rb") as opened:
         left = min(size, os.fstat(opened.fileno()).st_size)
         while left:
@@ -398,7 +397,7 @@ def _new_folder(parent: Path) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, which are then on the disk."""
+    """Create a folder and its parents, and sync them to the disk."""
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)

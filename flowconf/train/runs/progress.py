@@ -1,4 +1,4 @@
-"""Where a run is, as a checkpoint keeps it, and whether a config can go on from there."""
+"""The progress of a run in a checkpoint, and whether a config can be resumed from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowconf.report import Diagnostic, RunError
 from flowconf.train.job import Job
 from flowconf.train.runs.best import Best
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.resume import way_on
+from flowconf.train.runs.resume import advice_to_continue
 from flowconf.train.runs.saved import Progress, SavedPhases
 
 
@@ -38,7 +38,7 @@ def loss_of(sums: Mapping[str, tuple[float, int]]) -> float:
 
 
 def progress_of(job: Job, run: Run, step: int, best: Best, callbacks: dict[str, Any]) -> Progress:
-    """Where the run is after `step` steps, with the state of `callbacks`. What is logged so far is then on the disk."""
+    """The progress after `step` steps, with the state of `callbacks`. Flushes the log."""
     return Progress(
         step=step,
         epoch=job.sampler.epoch,
@@ -55,13 +55,13 @@ def progress_of(job: Job, run: Run, step: int, best: Best, callbacks: dict[str, 
 
 
 def check_progress(job: Job, run: Run, progress: Progress) -> None:
-    """Raise `RunError` when the run cannot go on from there: its epochs have other rows, or it ends before that."""
+    """Raise `RunError` if the run cannot be resumed: it has other rows, or ends before that step."""
     origins, step = job.config.origins, progress.step
     if job.sampler.rows != progress.rows:
         message = f"the training split has {job.sampler.rows:,} rows, and had {progress.rows:,} up to step {step:,}"
         words = (node.place for keys, node in origins.items() if keys[:1] == ("data",) and node.place.word)
         place = next(words, origins.value(("data", "name")))
-        raise RunError(Diagnostic("FC0702", message, place, "data", advice=way_on(run.folder)))
+        raise RunError(Diagnostic("FC0702", message, place, "data", advice=advice_to_continue(run.folder)))
     if job.total_steps < step:
         trainer = job.config.training.trainer
         ends_at = trainer.steps is not None and trainer.steps == job.total_steps
@@ -72,7 +72,7 @@ def check_progress(job: Job, run: Run, progress: Progress) -> None:
 
 
 def restore_window(job: Job, progress: Progress, tensors: Mapping[str, Tensor], window: Window) -> list[str]:
-    """Put back the losses since they were read last, if they are of the terms that count now; gives what is lost."""
+    """Restore the losses that were not logged yet, if the terms are the same. Returns notes for the user."""
     if "window" not in tensors:
         return []
     if progress.terms != job.columns:

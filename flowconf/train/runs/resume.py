@@ -1,8 +1,8 @@
-"""What makes a run folder enough to go on with a run or to repeat it, wherever it is read.
+"""Resuming and repeating a run from its folder alone.
 
-A run folder's `config.yaml` means the same wherever it is read: it is composed and resolved, graphs named by `graph:`
-stand in it whole, and paths of checkpoints are absolute. Texts of the environment stay the references that they were,
-for they may be secrets.
+The `config.yaml` of a run folder means the same wherever it is read: it is composed and resolved, it contains the
+graphs that `graph:` names, and paths of checkpoints are absolute. Values from the environment stay references, because
+they may be secrets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flowconf.train.checks.weights import start_of
 
 
 def in_its_folder(run: Path) -> AbstractContextManager[None]:
-    """A block in the folder that a run was started in, which relative paths of data mean; where it is still there."""
+    """A block in the folder that a run was started in, to which paths of data are relative, if it still exists."""
     folder = record(run).get("folder")
     if isinstance(folder, str) and Path(folder).is_dir():
         return projects.in_folder(Path(folder))
@@ -37,8 +37,8 @@ WEIGHTS = {"checkpoint", "init_from"}
 """The keys that name sources of weights."""
 
 
-def way_on(run: Path, refused: Path | None = None) -> str:
-    """How to go on where a run itself cannot: from its best weights, or its last ones, or anew.
+def advice_to_continue(run: Path, refused: Path | None = None) -> str:
+    """Advice for a run that cannot be resumed: start a new run from its best or last weights, or start over.
 
     `refused` is a file that cannot be used.
     """
@@ -58,18 +58,18 @@ def way_on(run: Path, refused: Path | None = None) -> str:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """The checkpoint that a run goes on from, None when it has saved none. Raises `RunError` when it is gone."""
+    """The checkpoint from which a run is resumed, None if it has saved none. Raises `RunError` if it is missing."""
     file = run / CHECKPOINTS / LAST
     if file.is_file():
         return file
     if record(run).get("saved") or file.with_name(BEST).is_file():
         message = f"`{LAST}` is missing, although the run has saved a checkpoint"
-        raise RunError(Diagnostic("FC0301", message, Place(str(file)), advice=way_on(run)))
+        raise RunError(Diagnostic("FC0301", message, Place(str(file)), advice=advice_to_continue(run)))
     return None
 
 
 def portable(config: Config) -> dict[str, Any]:
-    """The document of a config as it is kept, with the paths of its checkpoints made absolute."""
+    """The document of a config for a run folder, with absolute paths of checkpoints."""
     document = config.composition.document
     found: dict[str, Any] = document.origins.root.written()
     sources = [setting.checkpoint for _, setting in config.model.all_settings() if setting.checkpoint is not None]
@@ -116,7 +116,7 @@ def refuse_changes(run: Path, before: Config, after: Config) -> None:
             f"`{dotted(keys)}` cannot be changed when resuming: {why}",
             after.origins.value(keys),
             dotted(keys),
-            advice=way_on(run),
+            advice=advice_to_continue(run),
         )
         for keys, why in refused.items()
     ]

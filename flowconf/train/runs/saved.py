@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside its tensors, as Pydantic models: what is read is what a run saves, or is refused."""
+"""What a checkpoint holds beside its tensors, as Pydantic models, which validate it when it is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowconf.language.value_types import Count, Positive
 
 
 class SavedPhases(Section):
-    """Where the run is in its phases."""
+    """The progress of a run through its phases."""
 
     begun: str | None
     """The latest phase that began; None before the first one."""
@@ -44,7 +44,7 @@ class SavedShares(Section):
 
 
 class Progress(Section):
-    """Where a run is."""
+    """The progress of a run."""
 
     step: Count
     epoch: Count
@@ -89,7 +89,7 @@ class SavedOptimizer(Section):
 
 
 class SavedState(Section):
-    """All of it."""
+    """Everything in a checkpoint beside its tensors."""
 
     progress: Progress
     optimizer: SavedOptimizer

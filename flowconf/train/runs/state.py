@@ -1,8 +1,8 @@
-"""A run's checkpoint: the weights and everything else that going on from there needs, in one file.
+"""A run's checkpoint: the weights and everything else that resuming needs, in one file.
 
-The weights stand under their own names, so that the file is a file of weights to everyone else; the rest (optimizer,
-random numbers, averages, what calls keep) stands under names that begin with `@`, which readers of weights pass over,
-and as JSON in the file's metadata. No pickle. The file is replaced in one step: its parts always belong together.
+The weights have their own names, so any reader of weights can load the file; the rest (optimizer, random numbers,
+averages, recurrent state) has names that begin with `@`, which readers of weights skip, or is JSON in the metadata of
+the file. There is no pickle. The file is replaced atomically, so its parts always belong together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flowconf.report import ConfigError, Diagnostic, FlowconfError, Place, RunEr
 from flowconf.train.job import Job
 from flowconf.train.optim.averages import average_of
 from flowconf.train.optim.state import FEW, SAVEABLE, note_on, packed, restore_state, state_of, unpacked
-from flowconf.train.runs.resume import way_on
+from flowconf.train.runs.resume import advice_to_continue
 from flowconf.train.runs.saved import Progress, SavedOptimizer, SavedPart, SavedState
 
 MARK = NOT_A_WEIGHT
@@ -97,10 +97,10 @@ def _taken(job: Job, run: str, step: int, beside: Mapping[str, Tensor], texts: M
 
 
 def load_checkpoint(file: Path, run: str, job: Job) -> tuple[Progress, dict[str, Tensor], list[str]]:
-    """Put weights, optimizer, random numbers and kept values back; nothing is changed before the file is known whole.
+    """Restore weights, optimizer, random numbers and recurrent state; nothing is changed if the file is damaged.
 
-    Gives the progress, the tensors that went with it, and what begins anew, in words. Raises `ConfigError` when the
-    weights do not fit the graph, and `RunError` for a file that is no checkpoint of the run `run`, or damaged.
+    Returns the progress, the tensors that belong to it, and notes on what starts fresh. Raises `ConfigError` if the
+    weights do not fit the graph, and `RunError` for a file that is damaged, or no checkpoint of the run `run`.
     """
     place = Place(str(file))
     try:
@@ -136,7 +136,7 @@ def restoring(file: Path, what: str) -> Iterator[None]:
 
 
 def check_checkpoint(file: Path, run: str) -> None:
-    """Raise `RunError` when a file is no checkpoint of a run, of this version, by its header alone."""
+    """Raise `RunError` if the header of a file is not that of a checkpoint of a run, of this version."""
     try:
         with opened(file, Place(str(file))) as found:
             _state_in(found, file, run)
@@ -145,7 +145,7 @@ def check_checkpoint(file: Path, run: str) -> None:
 
 
 def check_weights(file: Path, step: int, run: str) -> None:
-    """Raise `RunError` when a file does not hold the weights of a run after `step` steps, whole."""
+    """Raise `RunError` if a file is damaged, or does not hold the weights of a run after `step` steps."""
     place = Place(str(file))
     try:
         check_whole(file, place)
@@ -166,7 +166,7 @@ def saved_step(file: Path) -> int | None:
 
 
 def not_saved(file: Path, step: int, problem: OSError) -> RunError:
-    """The refusal of a save that the operating system did not let happen."""
+    """The error for a checkpoint that the operating system did not let be written."""
     last = file.with_name(LAST)
     before = saved_step(last)
     message = f"cannot save the checkpoint of step {step:,}: {why_not(problem)}"
@@ -177,7 +177,7 @@ def not_saved(file: Path, step: int, problem: OSError) -> RunError:
 
 
 def _state_in(found: TensorFile, file: Path, run: str) -> SavedState:
-    """What a checkpoint holds beside its tensors. Raises `ConfigError` when it is none of this version and run."""
+    """What a checkpoint holds beside its tensors. Raises `ConfigError` if it is of another version or run."""
     place, version = Place(str(file)), version_of(found.texts)
     if version is None or "state" not in found.texts:
         raise broken(file, place, "it is not a training checkpoint")
@@ -194,9 +194,9 @@ def _state_in(found: TensorFile, file: Path, run: str) -> SavedState:
 
 
 def _refused(refused: ConfigError, file: Path) -> FlowconfError:
-    """A refusal of a checkpoint, with the way on."""
+    """The error for a checkpoint, with advice on how to continue."""
     kind = RunError if any(one.code in ("FC0301", "FC0306") for one in refused.diagnostics) else ConfigError
-    return kind(*(replace(one, advice=way_on(file.parents[1], file)) for one in refused.diagnostics))
+    return kind(*(replace(one, advice=advice_to_continue(file.parents[1], file)) for one in refused.diagnostics))
 
 
 def _names(job: Job) -> dict[nn.Parameter, str]:

@@ -17,7 +17,7 @@ class Writer:
         """Call `write` in a thread, once the checkpoint before is written."""
         self.wait()
         self._writing = Future()
-        start_new_thread(_call, (write, self._writing))  # `Thread` waits until it runs, in which training would stand
+        start_new_thread(_call, (write, self._writing))  # `Thread` would wait until it runs
 
     def check(self) -> None:
         """Raise the error of a write that has failed."""
