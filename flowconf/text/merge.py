@@ -101,6 +101,8 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
         return base
     if isinstance(base.value, str) and isinstance(new.value, dict) and kind in (Kind.STEP, Kind.BODY):
         base = _as_mapping(base, new, kind, rules)
+    if isinstance(new.value, str) and heads(base, kind, rules) == {rules.call}:
+        new = Node({rules.call: new}, new.place)
     if not isinstance(base.value, dict) or not isinstance(new.value, dict):
         return _replaced(base, new)
     ours, theirs = heads(base, kind, rules), heads(new, kind, rules)

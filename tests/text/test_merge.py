@@ -46,6 +46,11 @@ def steps(node: Node) -> Any:
         ({"also": "A", "tag": "t"}, {"also": "B"}, {"also": "B", "tag": "t"}),
         ({"also": "A", "tag": "t"}, {"tag": "u"}, {"also": "A", "tag": "u"}),
         ({"also": "A", "tag": "t"}, "B", "B"),
+        ({"through": "A", "frozen": True, "from": "x"}, "B", {"through": "B", "frozen": True, "from": "x"}),
+        ({"through": {"flow": {"x": "A"}}, "frozen": True}, "B", {"through": "B", "frozen": True}),
+        ({"through": "A", "frozen": True}, "???", {"through": "A", "frozen": True}),
+        ({"split": {"a": {"through": "A", "frozen": True}}}, {"split": {"a": "B"}},
+         {"split": {"a": {"through": "B", "frozen": True}}}),
         ({"also": "A", "tag": "t"}, {"tag": None}, {"also": "A", "tag": None}),
         ({"split": {"a": "A", "b": "B"}}, {"split": {"a": "C"}}, {"split": {"a": "C", "b": "B"}}),
         (
