@@ -337,4 +337,4 @@ def test_a_section_without_a_group_in_the_defaults_is_removed(
 def test_an_empty_section_is_reported(files: Callable[[dict[str, str]], Path]) -> None:
     text = "model: {inputs: {x: [B, 4]}, flow: {a: GELU}}\nschedule:\ndata: {name: digits}\nloss: {}\n"
     found = [one.message for one in check(files({"main.yaml": text}) / "main.yaml")]
-    assert "`schedule` must be a mapping, but has no value" in found
+    assert "`schedule` must be a schedule, or a list of them, but has no value" in found
