@@ -425,7 +425,7 @@ def restore(job: Job, run: Run, screen: Screen, best: Best, window: Window) -> i
         notes += job.learning_rate.restore(progress.schedules)
         job.learning_rate.set(step - 1)
     with restoring(file, "average and log"):
-        notes += job.averages.restore({name: tensor.to(job.device) for name, tensor in tensors.items()})
+        notes += job.averages.restore(tensors)
         notes += restore_window(job, progress, tensors, window)
     with restoring(file, "state of callbacks"):
         notes += job.watchers.restore(progress.callbacks, tensors)
