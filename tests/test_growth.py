@@ -52,6 +52,8 @@ STEPS = {
     "holes": "    s{i}: Linear(_, 4)",
     "references": "    s{i}: {{through: StateAdd, using: {{state: first}}, tag: t{i}}}\n"
     "    u{i}: {{from: t{i}, also: 'Linear(4, 4)'}}",
+    "states": "    s{i}: {{through: StateAdd, using: {{state: u{i}}}}}\n    u{i}: Linear(4, 4)",
+    "captures": "    s{i}: {{through: {{flow: {{a: {{through: StateAdd, using: {{state: first}}}}}}}}}}",
     "orders": "    s{i}: {{through: 'Linear(4, 4)', after: {before}}}",
     "settings": "    s{i}: {{through: 'Linear(4, 4)', init: {{bias: 0}}}}\n"
     "    f{i}: {{through: 'Linear(4, 4)', frozen: params}}",
@@ -96,6 +98,9 @@ MISTAKES = {
     "unknown references": {"flow": "    s{i}: {{through: 'Linear(4, 4)', from: lost{i}}}"},
     "unknown modules": {"flow": "    s{i}: Linaer{i}(4, 4)"},
     "wrong values": {"flow": "    s{i}: {{through: 'Linear(4, 4)', frozen: 3}}"},
+    "references to them": {
+        "flow": "    s{i}: {{through: 'Xyzzy(4, 4)', tag: t{i}}}\n    u{i}: {{from: t{i}, also: ReLU}}"
+    },
     "wrong sizes": {"flow": "    s{i}: Linear(4, 5)"},
 }
 """A mistake in each of FEW or MANY places."""
@@ -192,7 +197,7 @@ def test_the_checks_grow_in_proportion(shape, command):
     assert growing(command("check", "config.yaml"), shape) == {}
 
 
-SHORT = ("unknown keys", "unknown references")
+SHORT = ("unknown keys", "unknown references", "references to them")
 
 
 @pytest.mark.parametrize(

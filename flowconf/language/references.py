@@ -6,7 +6,7 @@ The same walk serves a document's own references, the losses of a training confi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -19,30 +19,40 @@ from flowconf.report import Advice, Suggestion, suggest
 FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
 
+LazyAdvice = Advice | Callable[[], Advice | None] | None
+
+
 class NotFound(Exception):
     """A reference to an unknown name. `wrong` is the unknown part, `advice` what to write instead.
 
-    `is_first`: it is the first name of the reference, unknown in the graph that was searched.
+    `is_first`: it is the first name of the reference, unknown in the graph that was searched. Advice that has to be
+    searched for among many names is given as a function: most of these errors are handled, and not reported.
     """
 
     def __init__(
-        self, message: str, advice: Advice | None = None, wrong: str | None = None, is_first: bool = False
+        self, message: str, advice: LazyAdvice = None, wrong: str | None = None, is_first: bool = False
     ) -> None:
         super().__init__(message)
-        self.message, self.advice, self.wrong, self.is_first = message, advice, wrong, is_first
+        self.message, self.wrong, self.is_first = message, wrong, is_first
+        self._advice = advice
+
+    @property
+    def advice(self) -> Advice | None:
+        return self._advice() if callable(self._advice) else self._advice
 
     def advice_for(self, text: str) -> Advice | None:
         """The advice for the whole reference `text`."""
-        return self.advice.within(text) if isinstance(self.advice, Suggestion) else self.advice
+        advice = self.advice
+        return advice.within(text) if isinstance(advice, Suggestion) else advice
 
     def seen_from(self, graph: str) -> NotFound:
         """The same error for a reader outside `graph`, the graph that was searched."""
-        return NotFound(f"{self.message} in {graph}", self.advice, self.wrong) if self.is_first else self
+        return NotFound(f"{self.message} in {graph}", self._advice, self.wrong) if self.is_first else self
 
 
-def unknown_name(name: str, known: Iterable[str]) -> NotFound:
+def unknown_name(name: str, known: Callable[[], Iterable[str]]) -> NotFound:
     """The error for the first name of a reference, which is none of the names of its graph."""
-    return NotFound(f"unknown name `{name}`", suggest(name, known), name, is_first=True)
+    return NotFound(f"unknown name `{name}`", lambda: suggest(name, known()), name, is_first=True)
 
 
 class NoReference(NotFound):
@@ -153,7 +163,7 @@ def first(members: Members, names: Sequence[str]) -> Value:
     if step is not None:
         return _inside(step, rest)
     if members.input(head) is None:
-        raise unknown_name(head, members.names())
+        raise unknown_name(head, members.names)
     if rest:
         raise NotFound(f"`{head}` is an input and has no member `{'.'.join(rest)}`")
     return Value(head)
@@ -333,7 +343,10 @@ def find_path(members: Members, names: Sequence[str], above: str = "") -> Found:
     if step is None:
         if members.input(names[0]) is not None:
             raise NotFound(f"`{names[0]}` is an input, not a step with a module")
-        advice = suggest(names[0], [name for name in members.names() if members.input(name) is None], "steps")
+
+        def advice() -> Advice | None:
+            return suggest(names[0], [name for name in members.names() if members.input(name) is None], "steps")
+
         where = f"step `{names[0]}` in `{above}`" if above else f"step `{names[0]}`"
         raise NotFound(f"there is no {'' if above else 'earlier '}{where}", advice, names[0])
     way = walk(step, names[1:])

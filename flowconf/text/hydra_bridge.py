@@ -6,6 +6,7 @@ are used here and in `grammars` are pinned by `tests/text/test_upstream_hydra.py
 
 from __future__ import annotations
 
+import copy
 import math
 import posixpath
 from collections.abc import Callable, Sequence
@@ -259,6 +260,8 @@ class SweepLoader(ConfigLoaderImpl):
         """The number of jobs, if the sweeper is known to make that many."""
         self.repository = self.lists.repository
         self.config_search_path = self.repository.search_path
+        self.composed: dict[tuple[str, ...], DictConfig] = {}
+        """Hydra's own section by the words that it is composed from, which most jobs of a sweep share."""
 
     def _process_config_searchpath(self, *unused: object) -> None:
         """The library has the search path already."""
@@ -277,7 +280,12 @@ class SweepLoader(ConfigLoaderImpl):
         look = self.check([str(one.input_line) for one in task]) if run_mode == RunMode.RUN else None
         words = [str(one.input_line) for one in parsed if one.is_hydra_override()]
         words += [str(as_choice(one).input_line) for one in task if self.lists.chooses(one)]
-        config = super().load_configuration(config_name, words, run_mode, from_shell, validate_sweep_overrides)
+        key = (run_mode.name, *words)
+        if key not in self.composed:
+            self.composed[key] = super().load_configuration(
+                config_name, words, run_mode, from_shell, validate_sweep_overrides
+            )
+        config = copy.deepcopy(self.composed[key])
         if run_mode == RunMode.MULTIRUN:
             self.total = self.planned(config.hydra.sweeper, [str(one.input_line) for one in task])
         if look is not None:

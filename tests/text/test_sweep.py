@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from flowconf.report import ConfigError
 from flowconf.text.compose import Composition, Turn, multirun, sweep_folder
@@ -46,6 +47,21 @@ def test_every_combination_runs_once(run: Callable[..., list[Composition]]) -> N
     ]
     assert made[2].document.data["model"]["flow"]["stem"] == {"through": "ReLU", "frozen": True}
     assert made[3].document.origins.value(("seed",)).word == "seed=1"
+
+
+def test_hydra_composes_its_section_once_for_equal_words(
+    run: Callable[..., list[Composition]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed, load = [], ConfigLoaderImpl.load_configuration
+
+    def load_configuration(self: ConfigLoaderImpl, name: str, words: list[str], *given: object) -> object:
+        composed.append(words)
+        return load(self, name, words, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", load_configuration)
+    made = run("seed=0,1,2,3", "pivot=null,wide")
+    assert [one.document.data["seed"] for one in made] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert len(composed) == 1 + 2, "for the sweep, and for both pivots"
 
 
 def test_calls_are_swept_without_quotes(run: Callable[..., list[Composition]]) -> None:

@@ -104,7 +104,7 @@ class Draft:
         except NotFound as problem:
             if problem.wrong is None or problem.wrong != references.split(text)[0][0]:
                 raise
-            raise references.unknown_name(problem.wrong, self.known()) from None
+            raise references.unknown_name(problem.wrong, self.known) from None
 
     def later(self, text: str, place: Place) -> Value:
         """The value in the previous call of a step, in this or the outer graphs, that is not resolved yet.

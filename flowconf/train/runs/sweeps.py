@@ -204,7 +204,7 @@ def _settings(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def table(runs: Sequence[SweepRun], planned: Sequence[tuple[str, ...]] = ()) -> list[str]:
     """The runs of a sweep as lines, and those that were `planned` and have not begun; the best one is marked."""
-    begun = [tuple(run.overrides) for run in runs]
+    begun = {tuple(run.overrides) for run in runs}
     left = [words for words in planned if words not in begun]
     common = common_words([*begun, *left])
     names = list(dict.fromkeys(run.best for run in runs))
