@@ -262,6 +262,19 @@ def test_overrides_grow_in_proportion(command):
     assert grown(lambda count: run(written("settings", count), *words[:count])) == {}
 
 
+def test_the_names_of_a_graph_are_gathered_once_for_all_groups(command):
+    run = command("summary", "config.yaml")
+
+    def on(count):
+        groups = ", ".join(f"'**.s{i}:bias': {{lr: 0.01}}" for i in range(1, count + 1))
+        run(written("members", FEW).replace("lr: 0.001}", f"lr: 0.001, groups: {{{groups}}}}}"))
+
+    few, many_ = (calls(lambda count=count: on(count)) for count in (2, FEW))
+    gathering = [name for name in many_ if name.endswith("selecting.py: kinds_of")]
+    assert gathering
+    assert [many_[name] for name in gathering] == [few[name] for name in gathering]
+
+
 @pytest.fixture
 def weights(tmp_path):
     """Builds a graph of a count of members, and writes its weights."""

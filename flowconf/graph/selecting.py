@@ -71,6 +71,30 @@ def parts_of(
     return whole, [parameter for parameter in module.parameters() if parameter in rest]
 
 
+def parameters_by(
+    module: nn.Module, plan: GraphPlan, at: Callable[[str], list[tuple[str, nn.Module]]]
+) -> Callable[[str], list[nn.Parameter]]:
+    """What gives the parameters that each of many selectors means; the names are gathered once, and only for patterns.
+
+    `at` gives the modules at a path, and raises `PathError` if there are none, as does what is returned.
+    """
+    selection = cache(lambda: Selection.of(module, plan))
+
+    def select(text: str) -> list[nn.Parameter]:
+        unknown = None
+        if parsed(text).is_path:
+            try:
+                return [parameter for _, found in at(text) for parameter in found.parameters()]
+            except PathError as problem:
+                unknown = problem
+        try:
+            return list(selection().select(text).values())
+        except PathError as problem:
+            raise unknown or problem from None
+
+    return select
+
+
 def _is_within(owner: nn.Module, parameters: set[nn.Parameter]) -> bool:
     """Whether a module without members has parameters, and only such."""
     own = list(owner.parameters())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from flowconf.graph.graph import Graph
-from flowconf.graph.selecting import parts_of
+from flowconf.graph.selecting import parameters_by, parts_of
 from flowconf.graph.sharded import held
 from flowconf.language import registry
 from flowconf.language.config import Config
@@ -57,7 +57,7 @@ def groups_of(config: Config, graph: Graph, named: Mapping[str, nn.Parameter]) -
     return parameter_groups(
         named.items(),
         training.optimizer.groups,
-        graph.parameters_at,
+        parameters_by(graph, graph.plan, graph.modules_at),
         lambda text: origins.key(("optimizer", "groups", text)),
         [phase.lr if isinstance(phase.lr, dict) else {"": phase.lr} for phase in training.phases.values()],
         None if decay is None else layer_decay(named, layers, decay.factor),
@@ -85,14 +85,17 @@ def parameter_groups(
     if wrong:
         raise ConfigError(*wrong)
     sections: dict[str | None, GroupSection] = {None: GroupSection()} | dict(groups)
-    order = sorted(sections, key=lambda selector: sections[selector].name is not None)
+    order = {
+        selector: number
+        for number, selector in enumerate(sorted(sections, key=lambda one: sections[one].name is not None))
+    }
     found: dict[tuple[int, tuple[str | None, ...], float], Group] = {}
     for name, parameter in named:
         selector, own = owners.get(parameter), tuple(owner.get(parameter) for owner in scaled)
         layer = (decay or {}).get(parameter, 1.0)
         factors = tuple(1.0 if one is None else scale[one] for scale, one in zip(scales, own, strict=True))
         empty = Group(selector, sections[selector], factors, layer)
-        found.setdefault((order.index(selector), own, layer), empty).named[name] = parameter
+        found.setdefault((order[selector], own, layer), empty).named[name] = parameter
     if not found:
         message = "nothing to train: every parameter is frozen, or the graph has none"
         raise ConfigError(Diagnostic("FC0403", message, advice="thaw a part with `frozen: false`"))
@@ -132,7 +135,9 @@ def layer_decay(
 
 def by_selector(groups: Sequence[Group], section: OptimizerSection) -> dict[str | None, list[Group]]:
     """The groups of each selector, in the order written; those that no selector takes come first."""
-    found = {text: [group for group in groups if group.selector == text] for text in (None, *section.groups)}
+    found: dict[str | None, list[Group]] = {text: [] for text in (None, *section.groups)}
+    for group in groups:
+        found[group.selector].append(group)
     return {text: members for text, members in found.items() if members}
 
 
