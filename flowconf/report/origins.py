@@ -247,14 +247,14 @@ class Document:
 
     def written(self, path: Path) -> Any:
         """The data at a path as it is stored: texts of the environment are the references to them."""
-        found = self._written
-        for key in path:
-            found = found[key]
-        return found
+        if path not in self._written:
+            self._written[path] = self.written(path[:-1])[path[-1]]
+        return self._written[path]
 
     @cached_property
-    def _written(self) -> Any:
-        return self.origins.root.written()
+    def _written(self) -> dict[Path, Any]:
+        """Path -> the data there, as far as it was looked up."""
+        return {(): self.origins.root.written()}
 
     @classmethod
     def of(cls, root: Node, file: str | None, warnings: tuple[Diagnostic, ...] = ()) -> Document:
