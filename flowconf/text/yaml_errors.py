@@ -17,27 +17,21 @@ from flowconf.report import Advice, Diagnostic, Label, Place, Suggestion, shorte
 from flowconf.text import yaml_typos
 from flowconf.text.source import Source
 
-_ADVICE = (
-    ("\\t", "indent with spaces: YAML does not allow tabs there"),
-    ("mapping values are not allowed", "quote a value that holds `: `, and check the indentation"),
-    ("did not find expected key", "check the indentation and that quotes are closed"),
-    ("found unexpected end of stream", "close the quote"),
-    ("could not find expected ':'", "write `key: value`"),
-    ("cannot start any token", "quote a value that begins with this character"),
-)
 _PROBLEMS = (
-    (r"\\t|tab character", "tab in the indentation"),
-    ("mapping values are not allowed", "a key or `: ` is not allowed here"),
-    ("did not find expected key", "a key is not allowed here"),
-    ("expected <block end>|expected block end|<document start>|'<document start>'", "a key is not allowed here"),
-    (r"expected ',' or '}'", "missing comma or `}`"),
-    (r"expected ',' or '\]'", "missing comma or `]`"),
-    ("unexpected end of stream", "unclosed quote"),
-    ("could not find expected ':'", "expected `key: value`"),
-    ("expected node content", "missing value"),
-    ("cannot start any token", "a value cannot begin with this character"),
-)
-"""What the parser reports -> what is wrong."""
+    (r"\\t|tab character", "tab in the indentation", "indent with spaces: YAML does not allow tabs there"),
+    ("mapping values are not allowed", "a key or `: ` is not allowed here",
+     "quote a value that holds `: `, and check the indentation"),
+    ("did not find expected key", "a key is not allowed here", "check the indentation and that quotes are closed"),
+    ("expected <block end>|expected block end|<document start>|'<document start>'", "a key is not allowed here", None),
+    ("expected ',' or '}'", "missing comma or `}`", None),
+    (r"expected ',' or '\]'", "missing comma or `]`", None),
+    ("unexpected end of stream", "unclosed quote", "close the quote"),
+    ("could not find expected ':'", "expected `key: value`", "write `key: value`"),
+    ("expected node content", "missing value", None),
+    ("cannot start any token", "a value cannot begin with this character",
+     "quote a value that begins with this character"),
+)  # fmt: skip
+"""What the parser reports, what is wrong, and what to do."""
 
 _OF_LINES = "mapping values are not allowed|expected key|block end|<document start>|expected '-' indicator"
 """Reports that an earlier line may have caused."""
@@ -61,15 +55,16 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
     line = source.line(mark.index) if mark is not None else ""
     inside = is_inside or re.search(r"[\[{].*\$\{", line)
     if "\t" in problem or "tab character" in problem or line.lstrip(" ").startswith("\t"):
-        return _diagnostic(_PROBLEMS[0][1], replace(place, length=1), _ADVICE[0][1])
+        return _diagnostic(_PROBLEMS[0][1], replace(place, length=1), _PROBLEMS[0][2])
+    known = (one for one in _PROBLEMS if re.search(one[0], problem))
+    _, words, advice = next(known, ("", problem, None))
     if "${" in line and inside and "expected" in problem:
-        advice: str | None = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
+        advice = 'inside { } or [ ], quote a value that holds `${...}`: `"${width}"`'
     else:
         begin = getattr(getattr(error, "context_mark", None), "line", place.line - 1)
         found = None if mark is None or is_inside else _line_at_fault(source, problem, place.line, begin)
         if found is not None:
             return found
-        advice = next((text for sign, text in _ADVICE if sign in repr(problem)), None)
     if "could not find expected ':'" in problem and (run_on := _RUN_ON.match(line)):
         advice = f"add a space after the colon: `{run_on[1]}: {run_on[2].rstrip()}`"
     begun, labels = _begun(source, error), list[Label]()
@@ -77,7 +72,6 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
         is_end = place.line > len(source.text.rstrip().split("\n"))
         labels = [] if is_end else [Label("still open here", place)]
         place = begun
-    words = next((words for sign, words in _PROBLEMS if re.search(sign, problem)), problem)
     column = mark.column if mark is not None and place.line == mark.line + 1 else None
     typo = yaml_typos.find(problem, line, column) if column is not None else None
     if typo is not None:
