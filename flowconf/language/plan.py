@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
-from typing import Any, ClassVar, TypeVar
+from functools import cached_property
+from typing import ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import above, join
@@ -184,6 +184,11 @@ class Step:
     places: tuple[tuple[str, Place], ...] = field(default=(), compare=False)
 
     @property
+    def names(self) -> list[str]:
+        """Its name, its tag and its label, by which references can begin."""
+        return [name for name in (self.name, self.tag, self.path) if name]
+
+    @property
     def iterates(self) -> bool:
         """Whether the body runs once for each of several iterations or slices."""
         return self.feeds_back or self.collects
@@ -251,8 +256,7 @@ class Step:
     @cached_property
     def own(self) -> dict[str, object]:
         """The fields of this verb."""
-        kind: Any = type(self)
-        return {name: getattr(self, name) for name in _own_names(kind)}
+        return {one.name: getattr(self, one.name) for one in fields(self)[len(_COMMON) :]}
 
     @cached_property
     def modules_beside(self) -> dict[str, Applied]:
@@ -446,7 +450,7 @@ class ReuseStep(Step):
 
 def names_of(steps: Iterable[Step]) -> list[str]:
     """The names, tags and labels of some steps."""
-    return list(dict.fromkeys(name for step in steps for name in (step.name, step.tag, step.path) if name))
+    return list(dict.fromkeys(name for step in steps for name in step.names))
 
 
 StepT = TypeVar("StepT", bound=Step)
@@ -458,12 +462,6 @@ def with_verb(step: Step, kind: type[StepT], **own: object) -> StepT:
 
 
 _COMMON = tuple(one.name for one in fields(Step))
-
-
-@cache
-def _own_names(kind: type[Any]) -> tuple[str, ...]:
-    """The names of the fields of a verb."""
-    return tuple(one.name for one in fields(kind)[len(_COMMON) :])
 
 
 def using(applied: Applied) -> Iterator[tuple[str, Value]]:
@@ -527,9 +525,8 @@ class GraphPlan:
     def _named(self) -> dict[str, Step]:
         found: dict[str, Step] = {}
         for step in self.steps:
-            for name in (step.name, step.path, step.tag):
-                if name is not None:
-                    found.setdefault(name, step)
+            for name in step.names:
+                found.setdefault(name, step)
         return found
 
     def step_at(self, path: str) -> Step | None:

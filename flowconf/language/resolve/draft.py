@@ -59,9 +59,8 @@ class Draft:
     def add(self, step: Step) -> None:
         """Add the next step, which references can now refer to."""
         self.steps.append(step)
-        for name in (step.name, step.path, step.tag):
-            if name is not None:
-                self.named.setdefault(name, step)
+        for name in step.names:
+            self.named.setdefault(name, step)
 
     def numbered(self, index: str, number: int) -> tuple[Draft, Params]:
         """This graph for one copy of a repeated step, whose number is the parameter `index`, and that parameter.
