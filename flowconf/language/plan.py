@@ -573,18 +573,15 @@ class GraphPlan:
 
     def all_ties(self) -> Iterator[Tie]:
         """All tied parameters of the tree with their full paths, those of outer graphs first."""
-        for path, graph in self.graphs():
-            yield from (tie.below(path) for tie in graph.ties)
+        return (tie.below(path) for path, graph in self.graphs() for tie in graph.ties)
 
     def all_follows(self) -> Iterator[Follow]:
         """All members of the tree that follow another one, with their full paths, those of outer graphs first."""
-        for path, graph in self.graphs():
-            yield from (follow.below(path) for follow in graph.follows)
+        return (follow.below(path) for path, graph in self.graphs() for follow in graph.follows)
 
     def all_adapters(self) -> Iterator[Adapter]:
         """All adapters of the tree, with their full paths, those of outer graphs first."""
-        for path, graph in self.graphs():
-            yield from (adapter.below(path) for adapter in graph.adapters)
+        return (adapter.below(path) for path, graph in self.graphs() for adapter in graph.adapters)
 
     def freezing(self) -> dict[str, Setting]:
         """The `frozen` settings of the tree, by path; adapters are trained wherever they are (`**.lora`)."""
