@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from flowconf.language.arguments import Call, Literal
 from flowconf.language.paths import above, join
@@ -523,11 +523,7 @@ class GraphPlan:
 
     @cached_property
     def _named(self) -> dict[str, Step]:
-        found: dict[str, Step] = {}
-        for step in self.steps:
-            for name in step.names:
-                found.setdefault(name, step)
-        return found
+        return {name: step for step in reversed(self.steps) for name in step.names}  # the first step of a name
 
     def step_at(self, path: str) -> Step | None:
         """The innermost step at or above a path."""
@@ -560,16 +556,12 @@ class GraphPlan:
 
     def mounts(self) -> Iterator[tuple[str, Mount]]:
         """All directly nested graphs, with their paths."""
-        for step in self.steps:
-            for applied in step.applied():
-                if isinstance(applied.module, Mount):
-                    yield applied.path, applied.module
+        applied = (one for step in self.steps for one in step.applied())
+        return ((one.path, one.module) for one in applied if isinstance(one.module, Mount))
 
     def all_settings(self) -> Iterator[tuple[str, Setting]]:
         """All settings of the tree with their full paths, outer ones first."""
-        for path, graph in self.graphs():
-            for setting in graph.settings:
-                yield join(path, setting.path), setting
+        return ((join(path, setting.path), setting) for path, graph in self.graphs() for setting in graph.settings)
 
     def all_ties(self) -> Iterator[Tie]:
         """All tied parameters of the tree with their full paths, those of outer graphs first."""
