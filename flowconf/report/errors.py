@@ -54,9 +54,10 @@ class MachineError(FlowconfError):
 
 def of_system(problem: OSError) -> Diagnostic:
     """The diagnostic of an error of the operating system, such as a denied permission, at the file."""
-    if problem.filename is None:
+    name = problem.filename2 or problem.filename  # of a copy, the file that is written
+    if name is None:
         return Diagnostic("FC0601", why_not(problem))
-    file = os.fsdecode(problem.filename) if isinstance(problem.filename, str | bytes) else str(problem.filename)
+    file = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
     return Diagnostic("FC0601", f"`{shown_path(file)}`: {why_not(problem)}", Place(file))
 
 

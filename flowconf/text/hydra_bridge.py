@@ -274,7 +274,7 @@ class SweepLoader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        parsed = [parse_override(word) for word in overrides]
+        parsed = [_parsed(word) for word in overrides]
         self.refuse_settings(parsed)
         task = [one for one in parsed if not one.is_hydra_override()]
         look = self.check([str(one.input_line) for one in task]) if run_mode == RunMode.RUN else None
@@ -316,6 +316,15 @@ class SweepLoader(ConfigLoaderImpl):
             if hydra_settings.concerns(one) and one.input_line not in self.settings:
                 hydra_settings.check_word(one, Place(word=str(one.input_line)), notes)
         notes.stop_on_errors()
+
+
+def _parsed(word: str) -> Parsed:
+    """A word that a sweeper has made of a parsed one. Raises `ConfigError` if that cannot be parsed again."""
+    try:
+        return parse_override(word)
+    except ValueError:
+        message = f"the sweeper makes `{shortened(word)}` of it, which is not a valid override"
+        raise ConfigError(Diagnostic("FC0103", message, Place(word=word), advice="quote the value")) from None
 
 
 SweepJob = Callable[[Sequence[str], int, int | None], object]

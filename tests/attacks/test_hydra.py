@@ -250,3 +250,10 @@ def test_a_long_word_is_cut_where_it_is_shown(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load(str(file), [f"seed={'a' * 100_000}"])
     assert len(str(caught.value)) < 1000
+
+
+def test_a_word_that_a_sweeper_cannot_pass_on_is_refused(folder):
+    Path("tiny.yaml").write_text(TINY)
+    with pytest.raises(ConfigError, match=r"FC0103.*the sweeper makes `seed=\$\\{oc\+>>HOME\\}` of it"):
+        sweep("tiny.yaml", ["seed=${oc+>>HOME}"])
+    assert not Path("runs").exists()

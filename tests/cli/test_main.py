@@ -123,6 +123,9 @@ def test_the_environment_is_3(failing, capsys):
     failing(OSError(28, "No space left on device"))
     assert main(["check", "a.yaml"]) == 3
     assert "error[FC0601]: no space left on device" in capsys.readouterr().err
+    failing(OSError(28, "No space left on device", "from", None, "to"))
+    assert main(["check", "a.yaml"]) == 3
+    assert "error[FC0601]: `to`: no space left on device" in capsys.readouterr().err
 
 
 def test_an_interruption_is_130(failing):
