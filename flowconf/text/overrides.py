@@ -115,6 +115,8 @@ def _unreadable(word: str, error: ValueError) -> tuple[str, str]:
         return f"is not a valid override: {why}", FORMS
     if isinstance(error, _UnbalancedError):
         return f"is not a valid override: {error}", "close it, or quote the value"
+    if "integer string conversion" in str(error):  # Python reads no more digits
+        return "has a number with too many digits", "quote it, or shorten it"
     if isinstance(error, NestedSweep):
         return f"is not a valid override: {error}", WHOLE
     return "is not a valid override", FORMS

@@ -94,6 +94,7 @@ def test_plain_words_are_not_touched(word: str) -> None:
         ("x=Linear 1)", "unmatched `)`"),
         ("x='a", "missing `'`"),
         ("x=a=b", "not a valid override"),
+        (f"x={'9' * 5000}", "has a number with too many digits"),
         ("=3", "not a valid override"),
         ("", "not a valid override"),
         ("~", "not a valid override"),
