@@ -11,19 +11,25 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from itertools import islice
 from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 from flowconf.report import (
+    Advice,
     ConfigError,
     Diagnostic,
     FlowconfError,
     Place,
+    nearest,
     raised_here,
     read_from,
     shell_word,
@@ -33,6 +39,8 @@ from flowconf.text.documents import read
 
 PROJECT, RUN = "pyproject.toml", ("run.json", "config.yaml")
 MODULES, PACKAGES = "modules", "packages"
+MOST_SOURCES = 1000
+"""Files that are searched for a name that is registered in none of the imported modules."""
 EXAMPLES = {MODULES: 'modules = ["package.module"]', PACKAGES: 'packages = ["torchvision.models"]'}
 
 
@@ -119,8 +127,11 @@ def in_folder(folder: Path) -> Iterator[None]:
         _trust.called_in = before
 
 
-def advice_for(place: Place) -> str | None:
-    """What to do about a name that is unknown at `place`, where a project that may register it was not imported."""
+def advice_for(name: str, place: Place) -> str | None:
+    """What to do about a name that is unknown at `place`, if a project registers it in a module that was not imported.
+
+    Either the project was not imported, or it does not list the module.
+    """
     for start, project in reversed(_trust.withheld.items()):
         if project in _trust.imported:
             continue
@@ -128,7 +139,26 @@ def advice_for(place: Place) -> str | None:
         file = None if place.file is None else Path(os.path.realpath(place.file))
         if start == _trust.asked if file is None else any(file.is_relative_to(folder) for folder in folders):
             return f"the project `{shown_path(project)}` registers modules that were not imported: {_way(project)}"
-    return None
+    return next((found for project in _trust.imported for found in _unlisted(name, project)), None)
+
+
+def _unlisted(name: str, project: Path) -> Iterator[str]:
+    """The advice to list a module of a project, for each that registers a name and was not imported."""
+    word = re.escape(name)
+    decorated = rf".*\n(?:@.*\n)*(?:def|class) {word}\b"
+    registers = re.compile(rf"^@.*\bregister\w*(?:\((?:name=)?[\"']{word}[\"']|{decorated})", re.MULTILINE)
+    sources = (file for folder in sorted(project.parent.iterdir()) for file in _sources(folder))
+    for file in islice(sources, MOST_SOURCES):
+        module = ".".join(file.relative_to(project.parent).with_suffix("").parts)
+        if module not in sys.modules and registers.search(file.read_text(encoding="utf-8", errors="replace")):
+            yield f"`{shown_path(file)}` registers it: add `{module}` to `modules` in `{shown_path(project)}`"
+
+
+def _sources(entry: Path) -> list[Path]:
+    """The Python files at or below an entry of the folder of a project, of which hidden ones are none of its own."""
+    if entry.name.startswith(".") or (entry / "pyvenv.cfg").exists():
+        return []
+    return sorted(entry.rglob("*.py")) if entry.is_dir() else [entry] * (entry.suffix == ".py")
 
 
 def project_file(start: Path) -> Path | None:
@@ -196,11 +226,26 @@ def import_registering(name: str, place: Place) -> None:
         importlib.import_module(name)
     except (Exception, SystemExit) as problem:  # the project's own code may raise anything
         reason, labels = f"{type(problem).__name__}: {problem}", raised_here(problem)
+        advice: Advice | None = _near_attribute(problem)
         if isinstance(problem, FlowconfError):
-            reason = problem.diagnostics[0].message
-        advice = f"write `{name[:-3]}`: a module is named without `.py`" if name.endswith(".py") else None
+            reason, advice = problem.diagnostics[0].message, problem.diagnostics[0].advice
+        if name.endswith(".py"):
+            advice = f"write `{name[:-3]}`: a module is named without `.py`"
         message = f"the module `{name}` cannot be imported: {reason}"
         raise ConfigError(Diagnostic("FC0132", message, place, labels=labels, advice=advice)) from problem
+
+
+def _near_attribute(problem: BaseException) -> str | None:
+    """The advice for a name that a module does not have: the nearest one that it has."""
+    found = re.search(r"cannot import name '(\w+)'", str(problem))
+    if isinstance(problem, ImportError) and found is not None:
+        wanted, home = found[1], cast(object, sys.modules.get(problem.name or ""))
+    elif isinstance(problem, AttributeError):
+        wanted, home = problem.name, problem.obj
+    else:
+        return None
+    close = nearest(wanted, dir(home)) if isinstance(home, ModuleType) else None
+    return None if close is None else f"write `{close}`"
 
 
 def _offered() -> list[tuple[str, Place]]:

@@ -53,6 +53,7 @@ class Table:
         unread: modules that offer their names, with the patterns of excluded names.
         of_functions: whether its names are functions, and no classes.
         leading: the number of arguments that the trainer passes, the first ones.
+        first: the name of the first of them, where another one would be a misunderstanding.
         filled: arguments that the trainer fills in unless the config sets them.
         hidden: arguments that only the trainer passes.
     """
@@ -64,6 +65,7 @@ class Table:
     unread: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     of_functions: bool = False
     leading: int = 0
+    first: str = ""
     filled: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
 
@@ -113,7 +115,7 @@ class Table:
 
     def unknown(self, name: str, place: Place, path: str = "", advice: Advice | None = None) -> Diagnostic:
         """The diagnostic for a name that is not in the table."""
-        advice = projects.advice_for(place) or advice or self.advice_for(name)
+        advice = projects.advice_for(name, place) or advice or self.advice_for(name)
         message = f"unknown {self.kind} `{shortened(name)}`"
         return Diagnostic(self.code, message, place, path, advice=advice)
 
@@ -168,6 +170,8 @@ class Table:
             message = f"a {self.kind} is a function of tensors, got the class `{item.__name__}`"
             advice = "register a function that returns one value for each row"
             raise ConfigError(Diagnostic("FC0123", message, advice=advice))
+        if self.first and not isinstance(item, type):
+            self._check_first(item)
         name = name or item.__name__
         known = self.registered.get(name)
         if known is None:
@@ -177,6 +181,14 @@ class Table:
         self._check_usable(name, "" if is_same else self.home(name))
         self.registered[name] = item
         return item
+
+    def _check_first(self, function: Any) -> None:
+        """Reject a function that takes something else than the trainer gives. Raises `ConfigError` (FC0133)."""
+        takes = signatures.of_function(function).positional
+        if takes[:1] != [self.first]:
+            name, got = function.__name__, f"`{takes[0]}`" if takes else "none"
+            message = f"the first argument of the {self.kind} `{name}` must be `{self.first}`, got {got}"
+            raise ConfigError(Diagnostic("FC0133", message, advice=f"write `def {name}({self.first}, ...)`"))
 
     def offer(self, source: str, without: Iterable[str] = ()) -> None:
         """Offer the public names of the module `source`, except those that match a pattern of `without`.
@@ -296,7 +308,7 @@ modules = ModuleTable("module", "FC0132")
 losses = Table("loss", "FC0401", of_functions=True, hidden=("reduction",))
 metrics = Table("metric", "FC0401", of_functions=True, hidden=("reduction",))
 optimizers = Table("optimizer", "FC0401", leading=1)
-schedules = Table("schedule", "FC0401", leading=1)
+schedules = Table("schedule", "FC0401", leading=1, first="progress")
 datasets = Table("data set", "FC0501", filled=("seed",), hidden=("fitted",))
 loggers = Table("logger", "FC0401", leading=1)
 adapters = Table("adapter", "FC0132", leading=1)

@@ -537,9 +537,10 @@ def test_mistakes_in_modules_of_a_project_are_reported_where_they_are(own_module
     )  # fmt: skip
     assert found.labels[0].place.file == __file__
     document["flow"]["own"] = "Silent"
-    (found,) = flowconf.check(document)
-    assert found.message == "`own` is `None`, but `b` requires a value"
-    assert found.help == "return a value from the `forward` of `own`"
+    for last in ({}, {"b": None, "c": None}):  # also if nothing reads it
+        (found,) = flowconf.check({**document, "flow": {**document["flow"], **last}})
+        assert found.message == "`own` is `None`, but a step requires a value"
+        assert found.help == "return a value from the `forward` of `own`"
 
 
 def test_a_module_that_uses_numpy_is_left_to_the_run(own_modules):

@@ -149,10 +149,6 @@ class ModuleCaller:
     ) -> NoReturn:
         """Report an invalid input: `wrong` is the error of a rule, `raised_message` that of the module."""
         visit, module, place = call.visit, call.applied.target, call_place(call.applied.target, call.visit.step)
-        if call.stream is None:
-            message = f"`{visit.giver.name}` is `None`, but `{call.path}` requires a value"
-            advice = f"return a value from the `forward` of `{visit.giver.name}`"
-            self.findings.error(visit, "FC0201", message, visit.giver.place, (Label("read here", place),), advice)
         labels = [visit.arrives(self.sizes), *raised]
         kind = found = dim = given = None
         if isinstance(module, Call):

@@ -87,6 +87,7 @@ class Trial:
             before = len(self.findings)
             try:
                 scope.local[step.name] = self._step(step, scope)
+                self._refuse_none(step, scope)
             except Poisoned:
                 scope.local[step.name] = UNKNOWN
             self._note_wrong(step, scope, len(self.findings) > before)
@@ -96,6 +97,18 @@ class Trial:
         self._check_indices(scope)
         outputs = {name: scope.value(value) for name, value in graph.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def _refuse_none(self, step: Step, scope: Scope) -> None:
+        """A step must have a value."""
+        if scope.local[step.name] is None:
+            path = join(scope.path, step.path)
+            advice = f"return a value from the `forward` of `{path}`"
+            self.findings.add(
+                Diagnostic(
+                    "FC0201", f"`{path}` is `None`, but a step requires a value", step.place, path, advice=advice
+                )
+            )
+            raise Poisoned
 
     def _note_wrong(self, step: Step, scope: Scope, found: bool) -> None:
         """Note members with errors, and members that could not be checked because of them."""

@@ -79,7 +79,7 @@ def _check_durations(training: TrainingConfig, length: RunLength, reporter: Repo
     end = ("trainer", "steps" if training.trainer.steps == length.steps else "epochs")
     for at, duration in _durations(training):
         steps, most = length.steps_before(duration), length.steps - (at[-1] == "warmup")
-        if steps > most and reporter.in_one_file(at, end):
+        if steps > most and reporter.origins.at(at) is not None and reporter.in_one_file(at, end):
             message = f"`{at[-1]}` is {steps:,} steps, and the run ends after step {length.steps:,}"
             labels = (Label(f"`{end[-1]}` is set here", reporter.value(end)),)
             reporter.warn("FC0410", message, at=at, labels=labels, advice=f"write at most `{most}`, or remove it")
@@ -89,7 +89,10 @@ def _durations(training: TrainingConfig) -> Iterator[tuple[Path, int | Point]]:
     """The durations after which something happens that has no effect at the end of a run, by path."""
     for where, section in rates.written(training):
         yield (*where, "warmup"), section.warmup
-    keep = training.trainer.keep
+    trainer = training.trainer
+    for key in ("evaluate_every", "checkpoint_every", "log_every"):
+        yield ("trainer", key), getattr(trainer, key)
+    keep = trainer.keep
     if keep is not None and keep.every is not None:
         yield ("trainer", "keep", "every"), keep.every
     for name, callback in training.callbacks.items():

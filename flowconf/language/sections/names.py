@@ -145,8 +145,7 @@ def _report_unknown_function(tables: list[Table], path: Path, section: MetricSec
     variant = re.fullmatch(r"(Binary|Multiclass|Multilabel)(\w+)", name)
     if variant is not None and variant[2] in known:
         advice = f"write `{variant[2]}`, and `args: {{task: {variant[1].lower()}}}`"
-    message = f"unknown {first.kind} `{name}`"
-    reporter.error(first.code, message, reporter.value((*path, "fn")), at=path, advice=advice)
+    reporter.add(first.unknown(name, reporter.value((*path, "fn")), dotted(path), advice))
 
 
 def _with_required(advice: Suggestion, lacking: Sequence[str], form: str = "{}") -> Advice:
