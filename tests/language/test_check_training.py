@@ -167,6 +167,14 @@ def test_a_patience_that_never_ends_a_run(tmp_path, trainer, advice):
     assert [(found.code, found.help) for found in load(file).warnings] == ([("FC0410", advice)] if advice else [])
 
 
+@pytest.mark.parametrize("key", ["evaluate_every", "checkpoint_every", "log_every"])
+def test_a_time_between_events_that_is_longer_than_the_run(tmp_path, key):
+    file = tmp_path / "config.yaml"
+    for steps, advice in ((21, ["write at most `20`, or remove it"]), (20, [])):
+        file.write_text(CONFIG.replace("epochs: 2", f"steps: 20, {key}: {steps}"), encoding="utf-8")
+        assert [found.help for found in load(file).warnings] == advice
+
+
 @pytest.mark.parametrize(
     ("inputs", "advice"),
     [
