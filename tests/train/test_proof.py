@@ -208,6 +208,11 @@ def test_a_task_that_is_not_certain_is_required(folder, rows):
     assert "`multilabel`" in reported.help
 
 
+def test_a_task_is_not_required_beside_a_file_that_is_missing(folder):
+    text = CLASSES.partition("metrics:")[0] + "metrics: {f1: {fn: F1Score, input: out, target: y}}\n"
+    assert {one.code for one in flowconf.check(folder.write(text))} == {"FC0501"}
+
+
 def test_the_number_of_classes_is_required_where_the_graph_leaves_it_open(folder, rows):
     rows(y=numpy.arange(32) % 3)
     text = CLASSES.replace(", num_classes: 3", "").replace(

@@ -6,6 +6,7 @@ from functools import cache
 
 from flowconf.language import registry, signatures
 from flowconf.language.signatures import Parameter, Signature
+from flowconf.language.training import MetricSection
 
 PACKAGE = "torchmetrics"
 KINDS = (
@@ -30,6 +31,11 @@ def signature(name: str) -> Signature:
     found = signatures.read_constructor(homes()[name], name)
     own = (parameter for parameter in found.parameters if parameter.kind != "**")
     return Signature((*own, *(Parameter(argument, "keyword", False) for argument in EVERY_METRIC if found.open)))
+
+
+def lacks_task(section: MetricSection) -> bool:
+    """Whether a metric is of a class that requires a `task`, and has none."""
+    return uses_torchmetrics(section.fn) and "task" in signature(section.fn).missing(0, set(section.args))
 
 
 @cache

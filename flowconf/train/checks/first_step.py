@@ -215,8 +215,10 @@ def _try_terms(step: FirstStep, reporter: Reporter) -> tuple[TermCheck, list[Ter
     training, plan = config.training, config.model
     fields = _field_names(training, plan, known)
     terms = loss_terms(training.loss, plan, fields)
+    unreadable = bool(data_sets(training)["data",].refused_files())  # reported later, by the stage of the machine
+    ready = {name: one for name, one in training.metrics.items() if not (unreadable and torch_metrics.lacks_task(one))}
     with real():
-        metrics = build_metrics(training.metrics, plan, fields, torch.device("cpu"), reporter)
+        metrics = build_metrics(ready, plan, fields, torch.device("cpu"), reporter)
     tried = [one for one in tried_of(training, terms, metrics) if _is_readable(one, step, reporter)]
     named = [member.name for member in plan.steps]
     named += [name for one in tried for name in one.term.references if references.names_value(plan, name)]

@@ -134,7 +134,7 @@ def _torch_metric(term: Term, section: MetricSection, device: torch.device, repo
         raise MachineError(
             Diagnostic("FC0601", message, reporter.value(at), advice="run `pip install torchmetrics`")
         ) from None
-    if "task" in torch_metrics.signature(section.fn).missing(0, set(section.args)):
+    if torch_metrics.lacks_task(section):
         message = f"`{section.fn}` requires the argument `task`"
         advice = "write `args: {task: ...}` with `binary`, `multiclass` or `multilabel`"
         reporter.error("FC0133", message, at=at, path=f"metrics.{term.name}", advice=advice)
