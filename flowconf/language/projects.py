@@ -139,7 +139,8 @@ def advice_for(name: str, place: Place) -> str | None:
         file = None if place.file is None else Path(os.path.realpath(place.file))
         if start == _trust.asked if file is None else any(file.is_relative_to(folder) for folder in folders):
             return f"the project `{shown_path(project)}` registers modules that were not imported: {_way(project)}"
-    return next((found for project in _trust.imported for found in _unlisted(name, project)), None)
+    own = None if _trust.asked is None else project_file(_trust.asked)
+    return None if own is None or own not in _trust.imported else next(_unlisted(name, own), None)
 
 
 def _unlisted(name: str, project: Path) -> Iterator[str]:
@@ -149,7 +150,7 @@ def _unlisted(name: str, project: Path) -> Iterator[str]:
     registers = re.compile(rf"^@.*\bregister\w*(?:\((?:name=)?[\"']{word}[\"']|{decorated})", re.MULTILINE)
     sources = (file for folder in sorted(project.parent.iterdir()) for file in _sources(folder))
     for file in islice(sources, MOST_SOURCES):
-        module = ".".join(file.relative_to(project.parent).with_suffix("").parts)
+        module = ".".join(file.relative_to(project.parent).with_suffix("").parts).removesuffix(".__init__")
         if module not in sys.modules and registers.search(file.read_text(encoding="utf-8", errors="replace")):
             yield f"`{shown_path(file)}` registers it: add `{module}` to `modules` in `{shown_path(project)}`"
 
