@@ -39,7 +39,9 @@ class Phases:
         self.number = -1
         self.ended = True
         self.history: list[tuple[float, dict[str, float]]] = []
-        self._watched = {trend.metric for section in self.sections for trend in _trends(section)}
+        trends = [trend for section in self.sections for trend in _trends(section)]
+        self._watched = {trend.metric for trend in trends}
+        self._window = max((trend.epochs for trend in trends), default=0.0)
         self.due: float = 0 if self.sections else NEVER
         """The step before which `advance` has to be called again."""
 
@@ -59,7 +61,25 @@ class Phases:
         """Add an evaluation after `step` steps."""
         if self._watched:
             self.history.append((step / self.length.per_epoch, {name: found[name] for name in self._watched}))
+            self._forget()
             self.due = step
+
+    def _forget(self) -> None:
+        """Keep of the evaluations before all windows only those with the smallest and the largest values.
+
+        No trend needs the others, and a run may have very many.
+        """
+        kept: list[object] = []
+        edge = math.inf
+        for metric in self._watched:
+            known = [one for one in self.history if math.isfinite(one[1].get(metric, math.nan))]
+            if not known:
+                return
+            before = known[-1][0] - self._window
+            edge = min(edge, before)
+            values = [(one[1][metric], number) for number, one in enumerate(known) if one[0] < before]
+            kept += [known[choose(values)[1]] for choose in (min, max) if values]
+        self.history = [one for one in self.history if one[0] >= edge or any(one is other for other in kept)]
 
     def state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""

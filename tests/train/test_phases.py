@@ -46,6 +46,34 @@ def walk(phases, total, values=None, per_epoch=10):
     return names
 
 
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, math.nan]), min_size=8, max_size=30),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
+def test_a_trend_needs_few_of_the_evaluations(values, epochs, others):
+    watched = {"metric": "val/loss", "epochs": epochs}
+    other = {"metric": "val/loss", "epochs": others, "within": 1e-9}
+    phases = Phases(
+        sections(a={"until": {"stalled": watched}}, b={"when": {"converged": other}}),
+        RunLength(100, 1),
+        lambda trend: "min",
+    )
+    finite = []
+    for step, value in enumerate(values, 1):
+        phases.observe(step, {"val/loss": value})
+        finite += [(step, value)] if math.isfinite(value) else []
+        few = phases._points(Trend(**watched))
+        for question, trend in (
+            (stalled, Trend(**watched)),
+            (improving, Trend(**watched)),
+            (converged, Convergence(**other)),
+        ):
+            assert question(few, trend) == question(finite, trend)
+    gaps = len(values) - len(finite)
+    assert len(phases.history) <= max(epochs, others) + 1 + 2 + gaps
+
+
 def test_phases_come_one_after_the_other():
     names = walk({"a": {"until": {"step": 3}}, "b": {"until": {"epoch": 0.5}}, "c": {}}, 8)
     assert names == [*"aaabbccc"]
