@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -132,7 +132,7 @@ class Server(LanguageServer):
             text = load(file).text if document is None else document.source
         except ConfigError:
             return ()
-        return text.split("\n")
+        return lines_of(text)
 
     @property
     def codec(self) -> PositionCodec:
@@ -248,6 +248,12 @@ def file_of(uri: str) -> str:
     """The absolute path of a file of the editor; the URI itself for what is no file."""
     path = to_fs_path(uri)
     return uri if path is None or "\0" in path else str(absolute(path))
+
+
+@lru_cache(maxsize=4)
+def lines_of(text: str) -> tuple[str, ...]:
+    """The lines of a text, which are asked for at each of many places."""
+    return tuple(text.split("\n"))
 
 
 def word_at(line: str, column: int) -> str:

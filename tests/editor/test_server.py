@@ -415,3 +415,13 @@ def test_messages_that_are_not_valid_are_logged_in_one_line():
     assert "JSONDecodeError" in logged
     assert "Traceback" not in logged
     assert 'File "' not in logged
+
+
+def test_the_lines_of_a_text_are_divided_once_for_all_places(monkeypatch):
+    from pygls.workspace import TextDocument
+
+    from flowconf.editor.server import Server
+
+    monkeypatch.setattr(Server, "documents", {"/a.yaml": TextDocument("file:///a.yaml", "flow: {}\n" * 3)})
+    server = Server()
+    assert server.lines("/a.yaml") is server.lines("/a.yaml")
