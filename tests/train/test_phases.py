@@ -64,12 +64,8 @@ def test_a_trend_needs_few_of_the_evaluations(values, epochs, others):
         phases.observe(step, {"val/loss": value})
         finite += [(step, value)] if math.isfinite(value) else []
         few = phases._points(Trend(**watched))
-        for question, trend in (
-            (stalled, Trend(**watched)),
-            (improving, Trend(**watched)),
-            (converged, Convergence(**other)),
-        ):
-            assert question(few, trend) == question(finite, trend)
+        assert improved(few, Trend(**watched)) == improved(finite, Trend(**watched))
+        assert converged(few, Convergence(**other)) == converged(finite, Convergence(**other))
     gaps = len(values) - len(finite)
     assert len(phases.history) <= max(epochs, others) + 1 + 2 + gaps
 
