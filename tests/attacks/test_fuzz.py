@@ -31,6 +31,7 @@ WORDS = [
     "Linear(4, 4)", "Linear(_, 4) >> ReLU", "ReLU", "x", "a", "b", "a.b", "a[0]", "b.a[-1]", "add", "cat", "width", "B",
     "int64", "",
     "normal(std=0.1)", "nothing", "a.b.c", "_a", "params", "error", "SoftmaxRouter(4, 2)", "StateAdd", "a-b", "1", "T",
+    "a.", ".b", "a..b", "b[", "a b",
 ]  # fmt: skip
 NAMES = st.sampled_from(["a", "b", "c", "x", "_a", "body", "self", "forward", "class", "a.b", "1", "", "skip"])
 
