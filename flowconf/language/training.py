@@ -155,6 +155,11 @@ class DataSection(OpenSection):
     """A folder, relative to the current one, in which rows are kept once they are read and decoded; null: they are made
     anew by every run."""
 
+    @property
+    def rows_of_evaluations(self) -> int:
+        """Rows in a validation or test batch."""
+        return self.evaluation_batch_size or 4 * self.batch_size
+
 
 class MetricSection(Section):
     """A value that is averaged over all elements of a split."""

@@ -231,8 +231,8 @@ def evaluate(job: Job, feed: Feed, split: str) -> dict[str, float]:
 
     Random numbers of the graph are the same in each evaluation of a split, so that equal weights have equal values.
     """
-    training, section = job.config.training, job.config.training.data
-    batch_size = section.evaluation_batch_size or 4 * section.batch_size
+    training = job.config.training
+    batch_size = training.data.rows_of_evaluations
     dealt = feed.dealt(batch_size)
     terms = [Average(term) for term in job.terms if evaluated_on(training.loss[term.name], split)]
     measured = [metric for metric in job.metrics if evaluated_on(training.metrics[metric.name], split)]

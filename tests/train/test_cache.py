@@ -275,7 +275,7 @@ def test_versions_and_the_source_of_a_project_belong_to_the_recipe(files, monkey
     assert first["versions"].keys() >= {"python", "flowconf", "numpy", "torch"}
     files.write("import numpy\nfrom torch import Tensor\nSCALE = 2\n", "readers_of_rows.py")
     assert recipe.recipe_of(DataSet("own", {}), Path("kept"))["source"] != first["source"]
-    monkeypatch.setattr(recipe, "version", lambda name: "99")
+    monkeypatch.setattr(recipe, "installed", lambda name: "99")
     assert recipe.recipe_of(DataSet("own", {}), Path("kept"))["versions"]["numpy"] == "99"
 
 

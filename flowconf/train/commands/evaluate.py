@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowconf.graph.weights.sources import Which
-from flowconf.report import ConfigError, Diagnostic, suggest, texts
+from flowconf.report import ConfigError, Diagnostic, texts
+from flowconf.train.data.python import check_split
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
 from flowconf.train.precision import devices_of, on_device
@@ -33,9 +34,7 @@ def evaluate_run(
             job.graph.load(file)
             feeds = {**job.held_out, "train": job.train}
             for name in splits:
-                if name not in feeds:
-                    message = f"the data set `{config.training.data.name}` has no split `{name}`"
-                    raise ConfigError(Diagnostic("FC0502", message, advice=suggest(name, feeds, "splits")))
+                check_split(name, feeds, config)
             found: dict[str, float] = {}
             for name in splits or _held_out(job):
                 found |= evaluate(job, feeds[name], name)

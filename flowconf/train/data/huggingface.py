@@ -207,15 +207,11 @@ def _loaded(path: str, subset: str | None, revision: str | None, streaming: bool
         raise _refused(f"`{path}` cannot be loaded: {first_line(problem)}", "data.path") from None
     parts: Mapping[str, Any] = found if isinstance(found, Mapping) else {"train": found}
     if saved and streaming:
-        return {name: _as_stream(part) for name, part in parts.items()}
+        streams = {name: part.to_iterable_dataset() for name, part in parts.items()}
+        for name, stream in streams.items():
+            stream.rows = len(parts[name])  # which it does not know itself
+        return streams
     return parts
-
-
-def _as_stream(part: Any) -> Any:
-    """A saved split as a stream that knows its number of rows."""
-    found = part.to_iterable_dataset()
-    found.rows = len(part)
-    return found
 
 
 def _count(stream: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 
@@ -24,10 +24,8 @@ class Batches:
 
     def __init__(self, name: str, feed: Feed, config: Config, splits: Splits) -> None:
         self.name, self.feed, self.config, self.splits = name, feed, config, splits
-        section = config.training.data
-        self.batch_size = section.batch_size
-        if name != "train":
-            self.batch_size = section.evaluation_batch_size or 4 * section.batch_size
+        data = config.training.data
+        self.batch_size = data.batch_size if name == "train" else data.rows_of_evaluations
 
     @property
     def rows(self) -> int:
@@ -81,10 +79,15 @@ class RunData:
 
     def named(self, split: str) -> Batches:
         """The batches of `train`, `val`, `test` or a set of `data.evaluate`. Raises `ConfigError` for other names."""
-        if split not in self.splits:
-            message = f"the data set `{self.config.training.data.name}` has no split `{split}`"
-            raise ConfigError(Diagnostic("FC0502", message, advice=suggest(split, self.splits, "splits")))
+        check_split(split, self.splits, self.config)
         return self.splits[split]
 
     def __repr__(self) -> str:
         return f"RunData({', '.join(f'{name}: {split.rows} rows' for name, split in self.splits.items())})"
+
+
+def check_split(split: str, known: Collection[str], config: Config) -> None:
+    """Raise `ConfigError` for a split that the data set of a config does not have."""
+    if split not in known:
+        message = f"the data set `{config.training.data.name}` has no split `{split}`"
+        raise ConfigError(Diagnostic("FC0502", message, advice=suggest(split, known, "splits")))

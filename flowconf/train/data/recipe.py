@@ -9,12 +9,12 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from flowconf.train.data.declarations import DataSet, matching
+from flowconf.train.runs.environment import installed
 
 FORMAT = 1
 """The version of what a cache file has."""
@@ -85,10 +85,8 @@ def versions(sources: Sequence[Path]) -> dict[str, str]:
 
 def _version(package: str) -> str | None:
     """The version of a package, or when its first module was changed if it is of a distribution with another name."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        pass
+    if (known := installed(package)) is not None:
+        return known
     try:
         found = find_spec(package)
     except (ImportError, ValueError):

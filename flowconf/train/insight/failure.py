@@ -102,8 +102,7 @@ def _where(job: Job, variables: dict[str, Any], trains: bool, doing: str | None)
 def _what_takes_less(job: Job, trains: bool) -> str:
     data, trainer = job.config.training.data, job.config.training.trainer
     if not trains:
-        rows = data.evaluation_batch_size or 4 * data.batch_size
-        return f"out of memory: set `data.evaluation_batch_size` below {rows}"
+        return f"out of memory: set `data.evaluation_batch_size` below {data.rows_of_evaluations}"
     less = [f"`data.batch_size` below {data.batch_size}", f"`trainer.accumulate={trainer.accumulate * 2}`"]
     if trainer.precision in ("fp32", "tf32") and job.device.type == "cuda":
         less.append("`trainer.precision=bf16`")

@@ -26,8 +26,8 @@ from flowconf.train.runs.media import Histogram, Image, Media
 
 __all__ = ["mlflow", "wandb"]
 
-PACKAGES = {"mlflow": "mlflow", "wandb": "wandb"}
-"""Logger -> the package that it requires, and the extra of flowconf that installs it."""
+PACKAGES = ("mlflow", "wandb")
+"""Loggers that require the package, and the extra of flowconf, of the same name."""
 WAITING = 10_000
 """Maximum number of queued entries of a logger; further ones are dropped, and their number is reported."""
 PATIENCE = 30.0
@@ -66,11 +66,10 @@ class Logger(Protocol):
 def check_packages(config: Config) -> None:
     """Raise `MachineError` if a package that a logger of the config requires is not installed."""
     for name in config.training.loggers:
-        package = PACKAGES.get(name) if registry.loggers.is_built_in(name) else None
-        if package is not None and find_spec(package) is None:
+        if name in PACKAGES and registry.loggers.is_built_in(name) and find_spec(name) is None:
             place = config.origins.key(("loggers", name))
-            message = f"the logger `{name}` requires the package `{package}`"
-            advice = f"run `pip install 'flowconf[{package}]'`"
+            message = f"the logger `{name}` requires the package `{name}`"
+            advice = f"run `pip install 'flowconf[{name}]'`"
             raise MachineError(Diagnostic("FC0601", message, place, f"loggers.{name}", advice=advice))
 
 
