@@ -108,7 +108,12 @@ class Search:
     trains: bool = field(init=False, default=False)
     """Whether a run is being trained in this process."""
 
-    def run(self, folder: Path, verbose: bool) -> None:
+    @property
+    def planned(self) -> list[tuple[str, ...]]:
+        """Nothing: which runs there will be depends on the results of others."""
+        return []
+
+    def train_all(self, folder: Path, verbose: bool) -> None:
         """Train all trials that have not ended, in the folder of the search. Raises `KeyboardInterrupt`."""
         section = self.config.training.sweep
         assert section is not None

@@ -21,7 +21,7 @@ from flowconf.report import ConfigError, Diagnostic, Place, RunError, listing, r
 from flowconf.text.compose import Composition, Turn, multirun, sweep_folder
 from flowconf.train.checks import road
 from flowconf.train.checks.road import Walk
-from flowconf.train.commands.search import search_of
+from flowconf.train.commands.search import Search, search_of
 from flowconf.train.commands.swept import carry_out
 from flowconf.train.runs.sweeps import (
     FAILED,
@@ -80,26 +80,19 @@ def _sweep(asked: Asked, folder: Path, verbose: bool) -> None:
     warnings = projects.import_project(Path(asked.config).parent)
     if warnings:
         sys.stderr.write(f"{render_text(warnings)}\n\n")
-    screen, planned = Screen(), list[tuple[str, ...]]()
+    runs: Search | Jobs | None = None
     try:
         with environment({SAFE_PATH: "1"}):
-            search = search_of(asked)
-            if search is not None:
-                with ending_together(folder / ENDING, lambda: search.trains):
-                    search.run(folder, verbose)
-            else:
-                jobs = Jobs(asked, folder, verbose)
-                try:
-                    with ending_together(folder / ENDING, lambda: jobs.trains):
-                        multirun(asked.config, asked.overrides, RULES, jobs.run, folder, check=jobs.check)
-                finally:
-                    planned = list(jobs.walks)
+            runs = found = search_of(asked) or Jobs(asked, folder, verbose)
+            with ending_together(folder / ENDING, lambda: found.trains):
+                found.train_all(folder, verbose)
     finally:
-        begun = read_runs(folder)
-        for line in table(begun, planned) if begun else []:
-            screen.say(line)
+        begun, planned = read_runs(folder), [] if runs is None else runs.planned
+        lines = table(begun, planned) if begun else []
         if len(begun) < len(planned) or any(run.status == INTERRUPTED for run in begun):
-            screen.say(f"to resume the sweep: flowconf train --resume {shell_word(folder)}")
+            lines.append(f"to resume the sweep: flowconf train --resume {shell_word(folder)}")
+        for line in lines:
+            Screen().say(line)
     if any(run.status == INTERRUPTED for run in begun):
         raise KeyboardInterrupt
     failed = [" ".join(run.overrides) for run in begun if run.status == FAILED]
@@ -125,6 +118,15 @@ class Jobs:
         """Whether a run is being trained in this process, not in one of a launcher."""
         self.projects = projects.imported()
         """The projects imported in this process, to be imported in each process that a launcher starts."""
+
+    @property
+    def planned(self) -> list[tuple[str, ...]]:
+        """The overrides of all runs, as far as they are known."""
+        return list(self.walks)
+
+    def train_all(self, folder: Path, verbose: bool) -> None:
+        """Train the runs of the grid, or those that Hydra's sweeper asks for."""
+        multirun(self.asked.config, self.asked.overrides, RULES, self.run, folder, check=self.check)
 
     def check(self, composition: Composition, looks: str | None) -> None:
         """Raise `ConfigError` for an invalid config, or if the direction `looks` contradicts `trainer.best`."""
