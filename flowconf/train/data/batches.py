@@ -153,8 +153,11 @@ def batch_of(split: Any, rows: Tensor, generator: torch.Generator, seeds: Sequen
     wrong = None if isinstance(split, Resident) and split.augment is None else wrong_in_batch(batch, rows, split.fields)
     if wrong is not None:
         raise wrong
-    tensors = ((name, value) for name, value in batch.items() if isinstance(value, Tensor))
-    return {name: value.detach() if value.requires_grad else value for name, value in tensors}
+    return {
+        name: value.detach() if value.requires_grad else value
+        for name, value in batch.items()
+        if isinstance(value, Tensor)
+    }
 
 
 @contextmanager
