@@ -66,9 +66,12 @@ class _Command(TyperCommand):
         try:
             return super().parse_args(ctx, args)
         except UsageError as problem:
-            name = getattr(problem, "option_name", "").lstrip("-")
-            if name and any(one.name == "overrides" for one in self.params):
-                problem.message += f"; a setting is written without dashes, as in `{name}=...`"
+            name = getattr(problem, "option_name", "").lstrip("-").replace("-", "_")
+            if len(name) > 1 and any(one.name == "overrides" for one in self.params):
+                from flowconf.language.config import RULES
+
+                key = next((known for known in sorted(RULES.known) if f".{known}".endswith(f".{name}")), name)
+                problem.message += f"; a setting is written without dashes, as in `{key}=...`"
             raise
 
 

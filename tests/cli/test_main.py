@@ -172,6 +172,8 @@ def test_a_current_folder_that_was_deleted(tmp_path, monkeypatch, capsys):
     ("words", "said"),
     [
         (["train", "graph.yaml", "--max_epochs", "3"], "a setting is written without dashes, as in `max_epochs=...`"),
+        (["check", "graph.yaml", "--batch-size", "3"], "without dashes, as in `data.batch_size=...`"),
+        (["check", "graph.yaml", "-m", "seed=0,1"], "No such option: -m"),
         (["train", "graph.yaml", "--resume", "runs/a"], "a run is resumed with its own config; remove `graph.yaml`"),
     ],
 )
