@@ -92,6 +92,25 @@ error[FC0205]: the loop `l` changes its stream from [B, 6] to [B, 3] in the firs
   = help: the body must return the shape of its input
 """,
     ),
+    "state": (
+        """
+inputs: {x: [B, 6]}
+flow:
+  both: {through: StateAdd, using: {state: memory}}
+  memory: Linear(6, 3)
+""",
+        """
+error[FC0205]: the initial state of `both` is zeros like its stream, [B, 6], but `memory` has shape [B, 3]
+ --> state.yaml:3:44
+  |
+3 |   both: {through: StateAdd, using: {state: memory}}
+  |                                            ^^^^^^
+4 |   memory: Linear(6, 3)
+  |   ------ `memory` has shape [B, 3]
+  = help: add `zeros: {fork: Zeros(3)}`, read the state in a step \
+`{from: zeros, fork: StateAdd, using: {state: memory}}`, and use that step here
+""",
+    ),
     "conv": (
         """
 inputs: {x: [B, 1, 8, 8]}

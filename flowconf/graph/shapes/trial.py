@@ -131,12 +131,19 @@ class Trial:
                 message = (
                     f"the initial state of `{step.name}` is zeros like its stream, {self.sizes.show(like)}, but {shown}"
                 )
-                wrong = Diagnostic(
-                    "FC0205", message, value.place, step.path, (Label(shown, giver.place),), scope.advice
-                )
+                advice = scope.advice or self._zeros_of(kept, value)
+                wrong = Diagnostic("FC0205", message, value.place, step.path, (Label(shown, giver.place),), advice)
                 dims = apart(like, kept)
                 sizes = [(like.shape[dim], kept.shape[dim]) for dim in dims] if len(dims) == 1 else []
                 self.findings.add(wrong, *(misfit(giver, *two, step.path, value.place, self.sizes) for two in sizes))
+
+    def _zeros_of(self, kept: Any, value: Value) -> str | None:
+        """The advice to read a state of another shape than the stream: from zeros of its own shape."""
+        size = self.sizes.show(kept)[1:-1].partition(", ")[2] if isinstance(kept, Tensor) else ""
+        if not size.replace(", ", "").isdigit():
+            return None
+        read = f"{{from: zeros, fork: StateAdd, using: {{state: {value.now}}}}}"
+        return f"add `zeros: {{fork: Zeros({size})}}`, read the state in a step `{read}`, and use that step here"
 
     def _check_indices(self, scope: Scope) -> None:
         """An index into the slices of a map must be in range, if their number is known."""
