@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from flowconf.graph import freezing
@@ -150,16 +151,24 @@ def _reports(
 def apply_starts(graph: Graph, plan: GraphPlan) -> None:
     """Set parameters to the values of `init`, which the shape check has accepted. Raises `ConfigError`."""
     reporter = Reporter()
-    starts = ((join(path, start.parameter), start) for path, setting in plan.all_settings() for start in setting.init)
+    starts = ((path, start) for path, setting in plan.all_settings() for start in setting.init)
     for path, start in starts:
-        owner, _, name = path.rpartition(".")
-        for at, module in graph.modules_at(owner):
-            parameter = module._parameters[name]
-            assert parameter is not None
+        within, _, name = start.parameter.rpartition(".")
+        for at, parameter in _parameters(graph, path, within, name):
             try:
                 fill(parameter, start)
             except (RuntimeError, ValueError, TypeError) as problem:
-                what = f"`{at}.{name}` of shape {list(parameter.shape)}"
+                what = f"`{join(at, name)}` of shape {list(parameter.shape)}"
                 message = f"{what} cannot be initialized: {first_line(problem)}"
                 reporter.error("FC0207", message, start.place, path=at)
     reporter.stop_on_errors()
+
+
+def _parameters(graph: Graph, path: str, within: str, name: str) -> Iterator[tuple[str, nn.Parameter]]:
+    """A parameter of what is `within` each copy at a path, with the path of its module."""
+    for at, module in graph.modules_at(path):
+        inner = module.modules_at(within) if isinstance(module, Graph) else [(within, module.get_submodule(within))]
+        for below, owner in inner:
+            parameter = owner._parameters[name]
+            assert parameter is not None
+            yield join(at, below), parameter

@@ -374,3 +374,12 @@ def test_a_value_of_another_shape_in_each_copy_is_not_stacked():
     assert graph.view(["block.1.up"])(torch.zeros(2, 6))["block.1.up"].shape == (2, 12)
     with pytest.raises(flowconf.PathError, match=r"`block\.up` has another shape in each copy of `block`"):
         graph.view(["block.up"])
+
+
+def test_init_of_a_call_in_a_chain_is_not_a_copy_of_the_repeat():
+    """In `init: {1.weight: ...}`, 1 is the second call of each copy, not the second copy."""
+    step = {"also": "LayerNorm(4) >> Linear(4, 4)", "repeat": 3, "init": {"1.weight": 0.5, "0.bias": 2}}
+    graph = flowconf.build({"inputs": {"x": ["B", 4]}, "flow": {"block": step}})
+    for copy in range(3):
+        assert (graph.module_at(f"block.{copy}.1").weight == 0.5).all()
+        assert (graph.module_at(f"block.{copy}.0").bias == 2).all()
