@@ -27,8 +27,8 @@ def scrambled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
         initial = references.NotFound.__init__
 
-        def not_found(self: references.NotFound, message: str, *more: object) -> None:
-            initial(self, prose(message), *more)  # type: ignore[arg-type]
+        def not_found(self: references.NotFound, message: str, *more: object, **named: object) -> None:
+            initial(self, prose(message), *more, **named)  # type: ignore[arg-type]
 
         monkeypatch.setattr(diagnostic, "printable", prose)
         monkeypatch.setattr(suggestion, "printable", prose)
