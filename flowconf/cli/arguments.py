@@ -84,7 +84,8 @@ def config_of(source: str) -> str:
 
 def with_weights(source: str, weights: str | None) -> tuple[str, str | None]:
     """The file that describes a graph, and the source of its weights: the run itself, unless others are given."""
-    return config_of(source), weights if weights is not None or not Path(source).is_dir() else source
+    file = config_of(source)
+    return file, weights if weights is not None or not Path(source).is_dir() else str(Path(file).parent)
 
 
 def trust_project_of(source: str, trust: bool) -> None:

@@ -29,9 +29,12 @@ def weights(
 ) -> None:
     """List the tensors of a checkpoint by path: shapes, dtypes, sizes. Reads only the header."""
     from flowconf.graph.weights.listing import list_weights
+    from flowconf.graph.weights.sources import skipped_runs
     from flowconf.report import Place
 
     found = list_weights(file, Place(word=file))
+    for line in skipped_runs(file, found.file):
+        print(line, file=sys.stderr)
     sys.stdout.write(text(found.below(at) if at else found))
 
 

@@ -15,7 +15,7 @@ class CheckpointSource(Section):
 
     path: str | None = None
     """A `.safetensors` or `.pt` file, a folder of checkpoints, a run folder (its best checkpoint), or a folder of runs
-    (the newest one)."""
+    (the newest one that has such weights)."""
     config: str | None = None
     """A training config, relative to this file: load its newest finished run; it is trained first if there is none."""
     where: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import flowconf
 from flowconf.cli.main import main
+from flowconf.graph.weights.sources import kept_steps, known_record
 from flowconf.report import ConfigError
 from flowconf.train.commands.evaluate import evaluate_run
 from flowconf.train.commands.predict import Prediction
@@ -276,3 +277,24 @@ def test_the_newest_run_of_a_folder_has_the_weights(folder, capsys):
     assert newest.folder.name in capsys.readouterr().out
     started = folder.train("init_from=runs/tiny", "trainer.epochs=1")
     assert newest.folder.name in (started.folder / "weights.txt").read_text()
+
+
+def test_a_newer_run_without_weights_is_skipped(folder, capsys):
+    old = folder.train("trainer.epochs=1", "trainer.keep.every=2")
+    kept = kept_steps(old.folder)[0]
+    new = folder.train("trainer.epochs=1")
+    assert main(["train", "tiny.yaml", "trainer.epochs=1", f"init_from={{path: runs/tiny, step: {kept}}}"]) == 0
+    assert f"(finished): it has no weights of step {kept}" in capsys.readouterr().out
+    failed = folder.path / "runs" / "tiny" / "9999-01-01_00-00-00"
+    failed.mkdir()
+    (failed / "run.json").write_text(
+        json.dumps({**known_record(new.folder), "status": "failed", "started": "9999-01-01T00:00:00+00:00"})
+    )
+    (failed / "config.yaml").write_text((new.folder / "config.yaml").read_text())
+    assert main(["weights", "runs/tiny"]) == 0
+    assert f"{failed.name} (failed): it has no weights" in capsys.readouterr().err
+    assert main(["train", "tiny.yaml", "trainer.epochs=1", "init_from=runs/tiny"]) == 0
+    out = capsys.readouterr().out
+    assert f"  skipped the newer run runs/tiny/{failed.name} (failed): it has no weights" in out
+    assert main(["eject", "runs/tiny", "-o", "tiny.py"]) == 2  # its config is not that of an older run's weights
+    assert "has no weights" in capsys.readouterr().err

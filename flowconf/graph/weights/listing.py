@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from flowconf.graph.weights.file_names import INDEX
 from flowconf.graph.weights.sources import NOT_A_WEIGHT, as_unicode, weights_file
+from flowconf.language.settings import Checkpoint
 from flowconf.report import NOWHERE, Diagnostic, PathError, Place, dtype_name, from_json, suggest
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Listing:
 
 def list_weights(path: str | Path, place: Place = NOWHERE) -> Listing:
     """The tensors of a file, a folder of checkpoints or a run. Raises `ConfigError` if they cannot be read."""
-    file = weights_file(path, place)
+    file = weights_file(path, Checkpoint(place=place))
     if file.name.endswith(INDEX):
         from flowconf.graph.weights.layouts import shards_of
 

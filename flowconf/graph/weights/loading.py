@@ -23,7 +23,7 @@ from flowconf.graph.sharded import like
 from flowconf.graph.weights.files import save_tensors
 from flowconf.graph.weights.reading import TensorFile, opened
 from flowconf.graph.weights.renames import ANY, renamed, with_any
-from flowconf.graph.weights.sources import NOT_A_WEIGHT, weights_file
+from flowconf.graph.weights.sources import NOT_A_WEIGHT, skipped_runs, weights_file
 from flowconf.graph.weights.structural_hash import structural_hash
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
@@ -96,6 +96,8 @@ class WeightReport:
     cast: list[tuple[str, str, str]] = field(default_factory=list)
     others: dict[str, int] = field(default_factory=dict)
     """Further sets of tensors in the file, such as moving averages, and their sizes; they are not read."""
+    skipped: list[str] = field(default_factory=list)
+    """Of a folder of runs: the newer runs without such weights."""
 
     def __str__(self) -> str:
         first, *others = self._lines()
@@ -109,6 +111,7 @@ class WeightReport:
     def _lines(self) -> list[str]:
         where = f"`{self.at}`" if self.at else "the graph"
         lines = [f"weights of {where} from {shown_path(self.source)}: {counted(len(self.loaded), 'tensor')} loaded"]
+        lines += [f"  {line}" for line in self.skipped]
         lines += [f"  {prefix}: {count} missing in the file" for prefix, count in _by_prefix(self.missing)]
         lines += [f"  {prefix}: {count} in the file, not used" for prefix, count in _by_prefix(self.unused)]
         lines += [f"  {name}: {list(mine)} here, {list(theirs)} in the file" for name, mine, theirs in self.mismatched]
@@ -200,6 +203,7 @@ class _Comparison:
         """The sources of a tensor with several names, the used one and another one."""
         self.target = _without_new(tensors_of(module), mapping, module)
         self.report = report = WeightReport(str(file), at, others=dict(found.others))
+        report.skipped = skipped_runs(request.path, file, request.how.step)
         used = {source for _, source in self.again} | {mapping[name] for name in self.target if name in mapping}
         report.unused = [name for name in below if name not in used]
         report.missing = [name for name in self.target if name not in mapping]
@@ -217,7 +221,7 @@ class _Comparison:
 
 def _checked_file(request: Request) -> Path:
     """The file of a request, which has its digest. Raises `ConfigError`."""
-    file = weights_file(request.path, request.place)
+    file = weights_file(request.path, request.how)
     if request.how.sha256 is not None:
         _check_digest(file, request)
     return file

@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,10 +95,25 @@ def find_run_folder(path: str | Path) -> Path:
 
 def newest_run(folder: Path) -> Path | None:
     """`folder`, if it is a run folder, or the newest run directly below it; None if there is none."""
+    return next(iter(runs_in(folder)), None)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """`folder`, if it is a run folder, or the runs directly below it, newest first."""
     if (folder / RECORD).is_file():
-        return folder
+        return [folder]
     runs = (inner.parent for inner in folder.glob(f"*/{RECORD}"))
-    return max(runs, key=lambda run: (str(record(run).get("started", "")), run.name), default=None)
+    return sorted(runs, key=lambda run: (str(record(run).get("started", "")), run.name), reverse=True)
+
+
+def skipped_runs(folder: str | Path, file: Path, step: int | None = None) -> list[str]:
+    """A line for each run in `folder` that is newer than that of the weights `file`, because it has no such weights."""
+    newer = takewhile(lambda run: run not in file.parents, runs_in(Path(folder)))
+    what = "weights" if step is None else f"weights of step {step:,}"
+    return [
+        f"skipped the newer run {shown_path(run)} ({record(run).get('status', 'unknown')}): it has no {what}"
+        for run in newer
+    ]
 
 
 def record(run: Path) -> dict[str, Any]:
@@ -144,14 +160,16 @@ def chosen(last: bool, step: int | None) -> Which:
     return step
 
 
-def weights_of(run: Path, which: Which = "best", place: Place | None = None) -> Path:
-    """The file with some weights of a run. Raises `ConfigError` for a step whose weights it has not kept."""
+def _file_of(run: Path, which: Which) -> Path:
     if which == "best":
         return best_checkpoint(run)
-    if which == "last":
-        return run / CHECKPOINTS / LAST
-    file = kept_file(run, which)
-    if not file.is_file():
+    return run / CHECKPOINTS / LAST if which == "last" else kept_file(run, which)
+
+
+def weights_of(run: Path, which: Which = "best", place: Place | None = None) -> Path:
+    """The file with some weights of a run. Raises `ConfigError` for a step whose weights it has not kept."""
+    file = _file_of(run, which)
+    if isinstance(which, int) and not file.is_file():
         kept = listing(list(map(str, kept_steps(run))))
         advice = f"it has kept those of the steps {kept}" if kept else "`trainer.keep` keeps weights during a run"
         message = f"the run {shown_path(run)} has not kept the weights of step {which:,}"
@@ -169,19 +187,10 @@ def locate(checkpoint: Checkpoint, runs: str | Path, download: bool = False) -> 
     """The file or folder that a `checkpoint:` key refers to.
 
     A `path` is relative to the file in which it is written, or else to the current folder; a `config` refers to its
-    newest finished run in `runs`. With a `step`, it is the file with the weights that the run has kept of it. A
-    `hub` refers to a file in its cache, and with `download` to one that is downloaded. Raises `ConfigError` if there is
-    none.
+    newest finished run in `runs`. A `hub` refers to a file in its cache, and with `download` to one that is downloaded.
+    Raises `ConfigError` if there is none.
     """
-    found = _of_hub(checkpoint, download) if checkpoint.hub is not None else _located(checkpoint, runs)
-    if checkpoint.step is None:
-        return found
-    place = dict(checkpoint.places)["step"]
-    run = newest_run(found) if found.is_dir() else None
-    if run is None:
-        message = f"`step` applies only to a run, and `{shown_path(found)}` is none"
-        raise ConfigError(Diagnostic("FC0301", message, place, advice="remove it, or write the folder of a run"))
-    return weights_of(run, checkpoint.step, place)
+    return _of_hub(checkpoint, download) if checkpoint.hub is not None else _located(checkpoint, runs)
 
 
 def _of_hub(checkpoint: Checkpoint, download: bool) -> Path:
@@ -232,15 +241,23 @@ def _located(checkpoint: Checkpoint, runs: str | Path) -> Path:
     return run
 
 
-def weights_file(path: str | Path, place: Place) -> Path:
-    """The file of tensors for a path: a file, a folder of checkpoints, a run folder, or a folder of runs (the newest).
+def weights_file(path: str | Path, how: Checkpoint) -> Path:
+    """The file of tensors for a path: a file, a folder of checkpoints, or a run folder; of a folder of runs, that of
+    the newest one that has the weights: those of the `step`, or else the best ones.
 
     Raises `ConfigError` if there is none.
     """
-    found = Path(path)
-    if found.is_dir():
-        run = newest_run(found)
-        found = best_checkpoint(run) if run is not None else _in_folder(found)
+    found, place = Path(path), how.place
+    which: Which = how.step or "best"
+    of_step = dict(how.places).get("step", place)
+    if runs := runs_in(found):
+        run = next((run for run in runs if _file_of(run, which).is_file()), runs[0])
+        found = weights_of(run, which, of_step)
+    elif how.step is not None:
+        message = f"`step` applies only to a run, and `{shown_path(found)}` is none"
+        raise ConfigError(Diagnostic("FC0301", message, of_step, advice="remove it, or write the folder of a run"))
+    elif found.is_dir():
+        found = _in_folder(found)
     if found.exists() and not found.is_file() and not found.is_dir():
         message = f"the checkpoint `{shown_path(path)}` is not a regular file"
         raise ConfigError(Diagnostic("FC0301", message, place))
@@ -292,7 +309,7 @@ def check_source(checkpoint: Checkpoint) -> list[Diagnostic]:
         if checkpoint.hub is not None and is_awaited(checkpoint, ""):
             return []
         if checkpoint.config is None:
-            weights_file(locate(checkpoint, ""), checkpoint.place)
+            weights_file(locate(checkpoint, ""), checkpoint)
         elif not beside(checkpoint.config, checkpoint.place).is_file():
             locate(checkpoint, "")
     except ConfigError as error:
