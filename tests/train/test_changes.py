@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flowconf.language import training
 from flowconf.report import FlowconfError
@@ -459,6 +460,9 @@ TRAINER = {
     "precision": Change(
         ("trainer.precision=fp16",), lambda job: job.precision.scaler.get_scale(), 2.0**16,
         anew="the loss scale starts fresh",
+    ),
+    "deterministic": Change(
+        ("trainer.deterministic=true",), lambda job: torch.are_deterministic_algorithms_enabled(), True
     ),
     "compile": Change(("trainer.compile=true",), lambda job: hasattr(job.active.view, "_orig_mod"), True),
     "profile": Change(("trainer.profile={wait: 11, warmup: 1, active: 1}",), lambda job: job.config.training.trainer

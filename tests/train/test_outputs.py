@@ -45,7 +45,7 @@ def test_a_run_goes_on_without_its_output(folder, shell, words):
 
 @pytest.mark.parametrize(
     ("shell", "code", "words"),
-    [("> /dev/full", 3, "error[FC0601]: no space left on device\n"), (">&-", 0, "")],
+    [("> /dev/full", 3, "error[FC0601]: `<stdout>`: no space left on device\n --> <stdout>\n"), (">&-", 0, "")],
 )
 def test_other_commands_tell_in_one_line_that_they_cannot_be_heard(folder, shell, code, words):
     folder.write(TEXT)

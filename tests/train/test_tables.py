@@ -171,7 +171,7 @@ def test_text_that_is_not_utf8(folder):
 
 
 def test_parquet_without_its_package(houses, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     (houses.path / "houses.parquet").write_bytes(b"PAR1")
     assert "price" in DataSet("table", {"train": "houses.parquet", "fields": {"price": "price"}}).declared()
     with pytest.raises(MachineError, match="Parquet files require pyarrow") as error:
