@@ -37,7 +37,7 @@ class MergeRules:
         label: the key of the name that a mounted graph has in paths.
         bodies: keys of a step, besides its verb, that hold a body.
         settable: keys that the command line may set on any step, and on any body that is a call or has a verb or a
-            flow, whether or not they are written there.
+            flow, with everything below them, whether or not they are written there.
         optional: patterns of dotted keys that the command line may set, with everything below them, although no file
             has them; `*` matches any one part. Any other key must exist.
         known: dotted keys that a config has whether or not they are written, for suggestions.

@@ -259,7 +259,12 @@ def _may_be_set(root: Node, path: Path, rules: MergeRules) -> bool:
     if any(matches(parts, path[: len(parts)]) for parts in (pattern.split(".") for pattern in rules.optional)):
         return True
     known = _known(root, path)
-    return path[known] in rules.settable and _takes_modifiers(root, path[:known], rules)
+    return any(
+        path[at] in rules.settable
+        and _takes_modifiers(root, path[:at], rules)
+        and (at == known or path[at] not in rules.bodies)
+        for at in range(known + 1)
+    )
 
 
 def _can_hold(root: Node, path: Path, rules: MergeRules) -> bool:

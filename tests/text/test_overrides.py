@@ -189,6 +189,11 @@ MAIN = {
         (["model.flow.stem.frozen=true"], "model.flow.stem", {"through": "Linear(784, width)", "frozen": True}),
         (["model.flow.residual.frozen=true"], "model.flow.residual.frozen", True),
         (["model.flow.letters.map.frozen=false"], "model.flow.letters.map.frozen", False),
+        (
+            ["model.flow.stem.checkpoint={config: a.yaml}", "model.flow.stem.checkpoint.unused=ignore"],
+            "model.flow.stem.checkpoint",
+            {"config": "a.yaml", "unused": "ignore"},
+        ),
         (["model.flow.letters.map.with.width=3"], "model.flow.letters.map.with", {"width": 3}),
         (
             ["model.flow.heads.split.a.frozen=true"],
