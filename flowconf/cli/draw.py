@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from flowconf.cli.arguments import (
+    AtOption,
     Described,
     Overrides,
     TrustOption,
@@ -62,6 +63,7 @@ def draw(
         int | None,
         typer.Option("--depth", min=1, metavar="N", help="Draw N levels of graphs; each deeper graph is one node."),
     ] = None,
+    at: AtOption = "",
     trust: TrustOption = False,
 ) -> None:
     """Draw the graph in FILE."""
@@ -74,7 +76,7 @@ def draw(
     from flowconf.draw.data import as_data
     from flowconf.draw.dot import dot
     from flowconf.draw.folding import folded
-    from flowconf.draw.levels import picture
+    from flowconf.draw.levels import part_at, picture
     from flowconf.draw.mermaid import mermaid
     from flowconf.draw.outline import WIDTH, outline
     from flowconf.draw.page.assemble import graph_page
@@ -89,7 +91,7 @@ def draw(
     runs = "runs" if walk.config is None else walk.config.training.trainer.runs
     opened = form in (PictureForm.HTML, PictureForm.JSON)
     facts = facts_of(plan, inference, accounts_of(plan, inference, runs), source=opened)
-    whole = with_references(picture(plan, facts, opened), origins)
+    whole = with_references(part_at(picture(plan, facts, opened), at), origins)
     if opened:
         overlays = profiles.read_overlays(heat) if heat is not None else None
         data = as_data(whole, facts, overlays, depth, origins=origins)

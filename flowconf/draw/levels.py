@@ -31,7 +31,7 @@ from flowconf.language.plan import (
 )
 from flowconf.language.references import is_opened
 from flowconf.language.settings import Adapter, Setting
-from flowconf.report import NOWHERE, Place
+from flowconf.report import NOWHERE, Diagnostic, PathError, Place, suggest
 
 MERGE_SIGNS = {"add": "+", "mul": "×"}
 NO_CLASS = SourceClass(())
@@ -462,6 +462,17 @@ def _without(body: Member, beside: Iterable[Member]) -> Member:
 def drawn(path: str) -> str:
     """A path without the numbers of copies and of members of chains."""
     return ".".join(name for name in path.split(".") if not name.isdigit())
+
+
+def part_at(whole: Member, path: str) -> Member:
+    """The graph at a path as a picture of its own; copies of a repeat have the same one. Raises `PathError`."""
+    members = {member.id: member for member in whole.walk()}
+    part = members.get(path) or members.get(drawn(path))
+    if part is None or part.inside is None:
+        message = f"there is no `{path}` in the graph" if part is None else f"`{path}` is not a graph"
+        graphs = [name for name, one in members.items() if name and one.inside is not None]
+        raise PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(path, graphs, "graphs")))
+    return replace(part, kind="graph")
 
 
 def _laid_over(before: Setting | None, setting: Setting) -> Setting:

@@ -261,6 +261,7 @@ def test_the_name_of_a_file_does_nothing(name, folder, capfd):
 
 COMMANDS = [
     ("check",), ("check", "a.yaml"), ("summary",), ("show",), ("draw", "a.yaml", "-o"), ("draw", "a.yaml", "--heat"),
+    ("draw", "a.yaml", "--at"),
     ("eject", "a.yaml", "-o"), ("eject", "a.yaml", "--weights"), ("export", "a.yaml", "--at"),
     ("export", "a.yaml", "--size"), ("diff", "a.yaml"), ("diff", "a.yaml", "--before"), ("diff", "a.yaml", "--format"),
     ("explain",), ("report",), ("watch",), ("runs",), ("runs", ".", "--sort"), ("runs", ".", "--where"), ("weights",),

