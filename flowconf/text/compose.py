@@ -221,7 +221,8 @@ class _Composer:
         """Whether an override chooses options of a config group.
 
         Raises:
-            ConfigError: FC0101 where it can only be meant so, and there is no such group.
+            ConfigError: FC0101 where it can only be meant so, and there is no such group; FC0102 for an option of one
+                that is listed, but has no folder.
         """
         if self.lists.chooses(override.parsed):
             return True
@@ -229,14 +230,16 @@ class _Composer:
             advice = suggest(override.key, self.library.groups(), "groups")
             message = f"there is no config group `{override.key}`"
             raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
-        if self.adds_group(override):
+        is_listed = isinstance(override.parsed.value(), str) and self.lists.lists_without_folder(override.key)
+        if is_listed or self.adds_group(override):
             folders = listing([shown_path(root) for root in self.library.roots[:-1]])
-            close = nearest(override.key, self.library.groups())
+            close = None if is_listed else nearest(override.key, self.library.groups())
+            code = "FC0102" if is_listed else "FC0101"
             message = f"there is no config group `{override.key}`"
             missing = f"`{override.key}/{override.parsed.value()}.yaml` was searched for in {folders}"
             better = None if close is None else override.typed.replace(override.key, close, 1)
             advice = missing if better is None else Suggestion(better, override.typed, otherwise=missing)
-            raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
+            raise ConfigError(Diagnostic(code, message, override.place, override.key, advice=advice))
         return False
 
     def adds_group(self, override: Override) -> bool:

@@ -172,25 +172,31 @@ class Lists:
         self.repository = FlowRepository(library)
 
     def chooses(self, override: Parsed) -> bool:
-        """Whether an override chooses options of a config group that exists."""
-        value = override.value()
+        """Whether an override chooses options of a config group that exists, or none of a listed one."""
+        value, group = override.value(), override.key_or_group
         names = not any(isinstance(one, dict | list) for one in (value if isinstance(value, list) else [value]))
-        is_group = names and bool(self.repository.group_exists(override.key_or_group))
-        return is_group and not self.removes_section(override)
+        is_group = names and bool(self.repository.group_exists(group))
+        return (is_group and not self.removes_section(override)) or (value is None and self.lists_without_folder(group))
+
+    def lists_without_folder(self, group: str) -> bool:
+        """Whether the defaults lists have an entry for a group that has no folder, such as `pivot: null`."""
+        if "." in group or group in self.library.rules.tops or self.repository.group_exists(group):
+            return False
+        return group in (self.choices or ())
 
     def removes_section(self, override: Parsed) -> bool:
         """Whether `~schedule` or `schedule=null` is about the section, because no defaults list has a group for it."""
         if override.value() is not None or override.is_add() or override.key_or_group not in self.library.rules.tops:
             return False
-        try:
-            return override.key_or_group not in self.choices
-        except (*HYDRA_ERRORS, ValueError, OSError, RecursionError):
-            return False  # the lists are composed next, which reports this
+        return self.choices is not None and override.key_or_group not in self.choices
 
     @cached_property
-    def choices(self) -> dict[str, Any]:
-        """The options that the defaults lists choose by themselves."""
-        return (defaults.alone(self.library) or self.compose([])).choices
+    def choices(self) -> dict[str, Any] | None:
+        """The options that the defaults lists choose by themselves; None if they have mistakes."""
+        try:
+            return (defaults.alone(self.library) or self.compose([])).choices
+        except (*HYDRA_ERRORS, ValueError, OSError, RecursionError):
+            return None  # the lists are composed next, which reports this
 
     def options(self, group: str) -> list[str]:
         """The options of a group, Hydra's own groups as well."""

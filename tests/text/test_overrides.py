@@ -326,6 +326,19 @@ def test_a_section_that_the_config_leaves_out_is_set(tmp_path: Path) -> None:
         assert compose(file, [word]).document.origins.root.plain()["schedule"] == {"name": "cosine"}
 
 
+@pytest.mark.parametrize("word", ["extra=null", "~extra", "+extra=null"])
+def test_none_of_a_listed_group_without_a_folder(composed: Callable[..., Composition], word: str) -> None:
+    texts = {"configs/main.yaml": "defaults: [_self_, {extra: null}]\nseed: 0\n"}
+    assert composed(texts, word).document.data == {"seed": 0}
+
+
+def test_an_option_of_a_listed_group_without_a_folder(refused: Callable[..., tuple[Diagnostic, ...]]) -> None:
+    texts = {"configs/main.yaml": "defaults: [_self_, {extra: null}]\nseed: 0\n"}
+    (found,) = refused(texts, "extra=big")
+    assert (found.code, found.message) == ("FC0102", "there is no config group `extra`")
+    assert "`extra/big.yaml` was searched for in `configs`" in str(found.advice)
+
+
 @pytest.mark.parametrize("words", [["~schedule"], ["schedule=null"], ["+pivot=plain"], ["~schedule", "seed=1"]])
 def test_a_section_without_a_group_in_the_defaults_is_removed(
     files: Callable[[dict[str, str]], Path], words: list[str]
