@@ -23,9 +23,9 @@ _CALL = re.compile(r"([\w.]+)\((\w+=.*)\)")
 
 
 def meant(word: str, table: Mapping[str, str], allowed: Collection[str]) -> str | None:
-    """The allowed name that other tools call `word`, by a table name -> words of others."""
+    """The first allowed name of a table that other tools call `word`; the table is name -> words of others."""
     folded = _folded(word)
-    return next((ours for ours in allowed if folded in _folded_words(table.get(ours, ""))), None)
+    return next((ours for ours, words in table.items() if ours in allowed and folded in _folded_words(words)), None)
 
 
 def for_key(key: str, allowed: Collection[str]) -> str | None:

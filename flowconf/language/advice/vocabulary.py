@@ -263,7 +263,7 @@ STEP = {
     "using": "with_args use extra",
     "checkpoint": "weights load ckpt pretrained_weights",
     "init": "initialise initialize initializer",
-    "times": "iterations steps count",
+    "times": "n iterations steps count",
     "tie": "tied tied_to tie_weights share_weights",
     "follows": "ema_of follow teacher_of momentum_of",
     "repeat": "n copies num_repeats",

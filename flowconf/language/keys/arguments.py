@@ -107,7 +107,7 @@ class Arguments:
             item = value_types.misfit_item(kind, value)
             if item is not None:
                 where, wanted, value = (*where, item[0]), item[1], value[item[0]]
-            message = f"`{dotted(where)}` must be {wanted}, got {shown(value)}"
+            message = f"`{dotted(where)}` must be {wanted}, got {shown(value, wanted)}"
             self.reporter.error("FC0123", message, at=where, advice=advice)
         elif value_types.is_ambiguous(kind, value) and self._is_bare(where, value):
             better = value_types.meant(value, (bool, NoneType))

@@ -363,7 +363,7 @@ class _Report:
         elif got is None and where and place == self._key(where):
             message = f"{subject} must be {wanted}, but has no value"
         else:
-            message = f"{subject} must be {wanted}, got {shown(self._written(where))}"
+            message = f"{subject} must be {wanted}, got {shown(self._written(where), wanted)}"
         advice = self._advice_on(where, {problem["type"] for problem in problems}, kind)
         self._error("FC0123", message, place, where, advice=advice)
 
@@ -433,12 +433,12 @@ def _keys_at(model: type[BaseModel], data: object, where: Path) -> list[str]:
     return list(dict.fromkeys(key for one in models for key in schema.keys_of(one)))
 
 
-def shown(value: object) -> str:
-    """A value as it appears in messages."""
+def shown(value: object, wanted: str = "") -> str:
+    """A value as it appears in messages, with the length of a list where one is `wanted`."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        return "a list"
+        return f"a list of {len(value)}" if "a list of" in wanted else "a list"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if value == "":
