@@ -70,7 +70,7 @@ def diff(
     assert old.document
     assert new.document
     changes = compare(old.document, new.document)
-    carry = carry_over(old.inferred, new.inferred)
+    carry = carry_over(old.inferred, new.inferred, _parameters(old), _parameters(new))
     lines = _json_lines(changes, carry) if form is Form.JSON else _text_lines(changes, carry)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     if output is not None:
@@ -91,11 +91,19 @@ def _page(old: Walk, new: Walk, changes: Sequence[Change], carry: CarriedOver, n
     shown = []
     for side, gone in ((old, carry.dropped), (new, carry.new)):
         facts = facts_of(side.resolved, side.inferred)
-        weights = {"carried": _carried(side.inferred.parameters, {*gone, *(name for name, *_ in carry.resized)})}
+        weights = {"carried": _carried(_parameters(side), {*gone, *(name for name, *_ in carry.resized)})}
         marks = _marks(changes, carry, side is old)
         whole = picture(side.resolved, facts, opened=True)
         shown.append(as_data(whole, facts, weights, marks=marks, show="carried", origins=side.reporter.origins))
     return pair_page(shown[0], shown[1], names)
+
+
+def _parameters(side: Walk) -> dict[str, tuple[int, ...]]:
+    """The shapes of all parameters, those of each copy of a repeat included."""
+    from flowconf.language.selectors import copies
+
+    shapes = side.inferred.parameters
+    return {full: shapes[name] for full, name in copies(side.resolved, shapes).items()}
 
 
 def _carried(parameters: Mapping[str, tuple[int, ...]], lost: Collection[str]) -> dict[str, Any]:

@@ -85,6 +85,23 @@ def test_the_command_tells_members_shapes_and_weights(tmp_path: Path, capsys: py
     ]
 
 
+def test_the_copies_of_a_repeat_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "graph.yaml"
+    file.write_text("inputs: {x: [B, 4]}\nflow:\n  block: {repeat: 1, through: 'Linear(4, 4, bias=False)'}\n")
+    for word, expected in (
+        ("flow.block.repeat=3", ["1 of 1 tensors carry over", "  block.1.weight: new", "  block.2.weight: new"]),
+        ("flow.block.repeat=2", ["1 of 1 tensors carry over", "  block.1.weight: new"]),
+    ):
+        assert main(["diff", str(file), word]) == 0
+        first, *others = capsys.readouterr().out.splitlines()[1:]
+        assert [first.removeprefix("weights: "), *others] == expected
+    assert main(["diff", str(file), "--before", "flow.block.repeat=2"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "weights: 1 of 2 tensors carry over",
+        "  block.1.weight: removed",
+    ]
+
+
 def test_json_is_one_object_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "graph.yaml"
     file.write_text(GRAPH)

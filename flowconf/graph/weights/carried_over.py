@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flowconf.graph.shapes.inference import Inference
@@ -20,22 +21,18 @@ class CarriedOver:
     dropped: tuple[str, ...]
 
 
-def carry_over(old: Inference, new: Inference) -> CarriedOver:
-    """Compare the shape checks of two graphs, by path."""
+def carry_over(old: Inference, new: Inference, before: Mapping[str, Shape], after: Mapping[str, Shape]) -> CarriedOver:
+    """Compare two graphs by path: their shape checks, and the shapes of their parameters (`before` and `after`)."""
     shapes = tuple(
         (path, old.shapes[path], shape)
         for path, shape in new.shapes.items()
         if path in old.shapes and old.shapes[path] != shape
     )
-    common = [name for name in new.parameters if name in old.parameters]
+    common = [name for name in after if name in before]
     return CarriedOver(
         shapes=shapes,
-        kept=tuple(name for name in common if old.parameters[name] == new.parameters[name]),
-        resized=tuple(
-            (name, old.parameters[name], new.parameters[name])
-            for name in common
-            if old.parameters[name] != new.parameters[name]
-        ),
-        new=tuple(name for name in new.parameters if name not in old.parameters),
-        dropped=tuple(name for name in old.parameters if name not in new.parameters),
+        kept=tuple(name for name in common if before[name] == after[name]),
+        resized=tuple((name, before[name], after[name]) for name in common if before[name] != after[name]),
+        new=tuple(name for name in after if name not in before),
+        dropped=tuple(name for name in before if name not in after),
     )
