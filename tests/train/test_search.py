@@ -291,7 +291,7 @@ def entropy_of_mine(logits, target):
 def test_a_killed_search_with_jobs_and_a_project_goes_on(tmp_path):
     (tmp_path / "pyproject.toml").write_text('[tool.flowconf]\nmodules = ["mine"]\n')
     (tmp_path / "mine.py").write_text(MODULE)
-    text = SEARCH.replace("fn: cross_entropy", "fn: entropy_of_mine").replace("epochs: 3", "epochs: 40")
+    text = SEARCH.replace("fn: cross_entropy", "fn: entropy_of_mine").replace("epochs: 3", "epochs: 300")
     (tmp_path / "tiny.yaml").write_text(f"{text}  jobs: 2\n")
     call = [sys.executable, "-m", "flowconf", "train"]
     killed = subprocess.Popen([*call, "tiny.yaml", "-m", "sweep.trials=3"], cwd=tmp_path, stdout=subprocess.DEVNULL)
