@@ -133,20 +133,25 @@ class Fallen(Exception):
     """What ends a run with nothing saved, as a killed process does."""
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("step", [1, 5, 8, 14])
-def test_a_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, step, precision):
-    words = [CUDA, *FULL, f"trainer.precision={precision}"]
-    whole = folder.train(*words)
+def fall(folder, words, step):
+    """Train until a step, after which the run ends as that of a killed process."""
 
-    def fall(self, at):
+    def at_step(self, at):
         if at == step:
             raise Fallen
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Screen, "step", fall)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Screen, "step", at_step)
         with pytest.raises(Fallen):
             folder.train(*words)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("step", [1, 5, 8, 14])
+def test_a_run_that_fell_goes_on_bit_by_bit(folder, step, precision):
+    words = [CUDA, *FULL, f"trainer.precision={precision}"]
+    whole = folder.train(*words)
+    fall(folder, words, step)
     assert_same(go_on(folder), whole)
 
 
@@ -156,19 +161,11 @@ def test_a_deterministic_run_repeats_bit_by_bit(folder):
 
 
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
-def test_a_compiled_run_that_fell_goes_on_bit_by_bit(folder, monkeypatch, mode):
+def test_a_compiled_run_that_fell_goes_on_bit_by_bit(folder, mode):
     """The dropout of a graph that is recorded again is that of the steps that are left."""
     words = [CUDA, "data.drop_last=true", f"trainer.compile={mode}", "trainer.checkpoint_every=3"]
     whole = folder.train(*words)
-
-    def fall(self, at):
-        if at == 8:
-            raise Fallen
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Screen, "step", fall)
-        with pytest.raises(Fallen):
-            folder.train(*words)
+    fall(folder, words, 8)
     torch._dynamo.reset()
     assert_same(go_on(folder), whole)
 
@@ -182,18 +179,10 @@ def test_evaluations_change_no_number_of_training(folder):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_a_run_goes_on_bit_by_bit_on_another_device(folder, monkeypatch):
+def test_a_run_goes_on_bit_by_bit_on_another_device(folder):
     """There, the generator of the device continues, and everything of the run is on this device."""
     whole = folder.train("trainer.devices=cuda:0", "trainer.checkpoint_every=3")
-
-    def fall(self, at):
-        if at == 8:
-            raise Fallen
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Screen, "step", fall)
-        with pytest.raises(Fallen):
-            folder.train("trainer.devices=cuda:0", "trainer.checkpoint_every=3")
+    fall(folder, ["trainer.devices=cuda:0", "trainer.checkpoint_every=3"], 8)
     before = torch.cuda.memory_allocated(0)
     again = go_on(folder, None, "trainer.devices=cuda:1")
     assert torch.cuda.memory_allocated(0) <= before
