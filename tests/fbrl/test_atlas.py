@@ -10,7 +10,7 @@ import torch
 import flowconf
 from flowconf.fbrl.atlas import CARD, READ, draw
 from flowconf.fbrl.glimpse import View
-from flowconf.train.commands.train import train
+from tests.train.conftest import train
 
 pytest.importorskip("PIL")
 ROOT = Path(__file__).parents[2]

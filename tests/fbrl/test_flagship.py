@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import flowconf
 from flowconf.cli.main import main
-from flowconf.train.commands.train import train
+from tests.train.conftest import train
 
 ROOT = Path(__file__).parents[2]
 LEVELS = ("letter", "word", "line", "paragraph")

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import flowconf
-from flowconf.train.commands.train import train
+from tests.train.conftest import train
 
 ROOT = Path(__file__).parents[2]
 CONFIG, WORD = ROOT / "configs/fbrl_letter.yaml", ROOT / "configs/fbrl_word.yaml"

@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.train.commands.train import resume, train
+from flowconf.language.config import Config
+from flowconf.train.checks import road
+from flowconf.train.commands.train import resume, train_checked
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
 
@@ -49,6 +51,11 @@ def place_in(text: str, marked: str, start: int = 0) -> str:
     """Where `marked` is first in the text of `tiny.yaml`, from `start` on, as a message has it."""
     before = text[: text.index(marked, start)].splitlines()
     return f"tiny.yaml:{len(before)}:{len(before[-1]) + 1}\n"
+
+
+def train(config: Config, screen: Screen | None = None) -> Path:
+    """Train a loaded config, after every config whose weights it needs; gives the run folder."""
+    return train_checked(road.composed(config.composition), screen)
 
 
 class Folder:

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch.distributed import TCPStore
 
 from flowconf.api import load
-from flowconf.train.commands.train import resume, train
+from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
+from tests.train.conftest import train
 
 PATIENCE = 120
 """Seconds after which processes that wait for each other are ended."""

@@ -15,9 +15,8 @@ from flowconf.cli.main import main
 from flowconf.graph.build import build_graph
 from flowconf.language import projects, registry
 from flowconf.report import ConfigError, RunError
-from flowconf.train.commands.train import train
 from flowconf.train.runs.writer import Writer
-from tests.train.conftest import TINY, assert_same, go_on, killed, left_behind
+from tests.train.conftest import TINY, assert_same, go_on, killed, left_behind, train
 from tests.train.teams import dying, go_on_together, team, together
 
 NORMED = TINY.replace("hidden: ReLU", "norm: BatchNorm1d(16)\n    hidden: ReLU").replace(

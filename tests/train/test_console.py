@@ -13,9 +13,9 @@ import pytest
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.train.commands.train import resume, train
+from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, killed
+from tests.train.conftest import TINY, killed, train
 
 SHORT = """
 

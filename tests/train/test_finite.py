@@ -12,8 +12,8 @@ import flowconf
 from flowconf.api import load
 from flowconf.language import registry
 from flowconf.report import ConfigError, RunError
-from flowconf.train.commands.train import train
 from flowconf.train.data.splits import Splits
+from tests.train.conftest import train
 from tests.train.teams import together
 
 CONFIG = """

@@ -11,10 +11,10 @@ import torch
 
 import flowconf
 from flowconf.api import load
-from flowconf.train.commands.train import resume, train
+from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
 from flowconf.train.team.sharding import units
-from tests.train.conftest import assert_same
+from tests.train.conftest import assert_same, train
 from tests.train.teams import assert_alike, team, together
 from tests.train.test_teams import CASES, DEEP, NORMED, SLOW, with_keys
 

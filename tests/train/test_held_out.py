@@ -9,8 +9,7 @@ import flowconf
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.report import ConfigError
-from flowconf.train.commands.train import train
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, train
 
 PHASES = "phases: {a: {until: {stalled: {metric: val/loss, epochs: 1}}}, b: {lr: 0.1}}\n"
 NEEDS = {

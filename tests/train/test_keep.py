@@ -152,7 +152,7 @@ def test_two_processes_that_are_killed_keep_the_same(folder):
     config = flowconf.load(folder.path / "tiny.yaml", ["trainer.devices=2"])
 
     def dies(rank):
-        from flowconf.train.commands.train import train
+        from tests.train.conftest import train
 
         dying(8)
         train(config)

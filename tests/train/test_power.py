@@ -14,11 +14,10 @@ import pytest
 
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.train.commands.train import train
 from flowconf.train.runs.state import Snapshot
 from flowconf.train.runs.writer import Writer
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, Folder, assert_same, killed
+from tests.train.conftest import TINY, Folder, assert_same, killed, train
 from tests.train.disk import CUTS, Disk
 from tests.train.teams import dying, go_on_together, team, together
 

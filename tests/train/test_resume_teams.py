@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.graph.weights import files
-from flowconf.train.commands.train import resume, train
+from flowconf.train.commands.train import resume
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, assert_same, go_on, killed
+from tests.train.conftest import TINY, assert_same, go_on, killed, train
 from tests.train.teams import dying, go_on_together, team, together
 from tests.train.test_teams import DEEP, NORMED, with_keys
 

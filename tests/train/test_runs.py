@@ -19,6 +19,7 @@ from flowconf.train.runs.folder import create_run
 from flowconf.train.runs.repository import git_state
 from flowconf.train.screen import Screen
 from tests.train.conftest import TINY, weights
+from tests.train.conftest import train as train_config
 
 PART = TINY.replace("    stem: Linear(8, 16)\n    hidden: ReLU\n", "    part:\n      graph: part\n").replace(
     "  inputs: {image: [B, 8]}", "  inputs: {image: [B, 8]}"
@@ -45,7 +46,7 @@ def stages(folder):
 
 def train(folder, name, *overrides):
     screen = Screen(StringIO())
-    run = training.train(load(folder.path / name, overrides), screen)
+    run = train_config(load(folder.path / name, overrides), screen)
     return folder.run(folder.path / run), screen.stream.getvalue()
 
 

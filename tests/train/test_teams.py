@@ -16,10 +16,9 @@ from torch.utils.data import Dataset, IterableDataset
 from flowconf.api import load
 from flowconf.language import registry
 from flowconf.report import ConfigError
-from flowconf.train.commands.train import train
 from flowconf.train.data.splits import Splits
 from flowconf.train.team import distributed
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, train
 from tests.train.teams import assert_alike, environment, team, together
 
 SLOW = pytest.mark.slow

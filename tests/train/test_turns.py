@@ -11,10 +11,9 @@ from torch import nn
 import flowconf
 from flowconf.api import load
 from flowconf.cli.main import main
-from flowconf.train.commands.train import train
 from flowconf.train.loop import one_step
 from flowconf.train.prepare import prepare
-from tests.train.conftest import assert_same, go_on, killed
+from tests.train.conftest import assert_same, go_on, killed, train
 from tests.train.teams import TOLERANCE, dying, go_on_together, team, together
 from tests.train.test_teams import DEEP, with_keys
 

@@ -12,9 +12,8 @@ from torch import nn
 import flowconf
 from flowconf.api import load
 from flowconf.language.registry import modules
-from flowconf.train.commands.train import train
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, train
 
 BASE = """
 model:

@@ -16,9 +16,8 @@ from flowconf.graph.weights.sources import find_run
 from flowconf.language.values import ABSENT, value_of
 from flowconf.report import ConfigError
 from flowconf.text.overrides import parse, word_of
-from flowconf.train.commands.train import train
 from flowconf.train.screen import Screen
-from tests.train.conftest import TINY
+from tests.train.conftest import TINY, train
 
 TEACHER = TINY.replace("epochs: 2", "epochs: 1")
 STUDENT = TEACHER.replace(

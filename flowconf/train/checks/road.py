@@ -222,14 +222,6 @@ def _walk(document: Document, composition: Composition | None, run_weights: Path
     return Walk(document, composition, run_weights, reporter=reporter)
 
 
-def loaded(config: Config) -> Walk:
-    """A walk of a checked config, positioned at the first stage with torch."""
-    walk = _walk(config.composition.document, config.composition)
-    walk.position, walk.plan, walk.config = _NUMBERS["sections"] + 1, config.model, config
-    walk.reporter.diagnostics = list(config.warnings)
-    return walk
-
-
 @dataclass(frozen=True)
 class Findings:
     """The errors and warnings of a config, the members that were not checked, and whether sizes were checked."""

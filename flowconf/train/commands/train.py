@@ -81,15 +81,6 @@ class Session:
         return Session(self.member, self.screen)
 
 
-def train(config: Config, screen: Screen | None = None) -> Path:
-    """Train `config`, after every config whose weights it needs. Returns the run folder.
-
-    Raises `FlowconfError` for an error in any of them before the first one starts. The record of a run that fails or
-    is interrupted has this status.
-    """
-    return train_checked(road.loaded(config), screen)
-
-
 def train_checked(
     walk: Walk,
     screen: Screen | None = None,
@@ -98,7 +89,10 @@ def train_checked(
     opened: Callable[[Path], object] = lambda folder: None,
     prunes: Prunes | None = None,
 ) -> Path:
-    """The same for a partly checked config; the remaining checks run first.
+    """Train a config, after every config whose weights it needs. Returns the run folder.
+
+    Raises `FlowconfError` for an error in any of them before the first one starts. The record of a run that fails or
+    is interrupted has this status.
 
     `verbose`: print whole headers. `opened` is called with the run folder once it exists. `prunes` tells from an
     evaluation whether to end the run early; it is not asked by a run of several processes.
