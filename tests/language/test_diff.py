@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from flowconf.api import compose
-from flowconf.cli.diff import _text_lines
 from flowconf.cli.main import main
-from flowconf.graph.weights.carried_over import CarriedOver
+from flowconf.draw.differences import text_lines
+from flowconf.language.carried_over import CarriedOver
 from flowconf.language.diff import Change, compare
 
 Capture = pytest.CaptureFixture[str]
@@ -215,7 +215,7 @@ def test_the_mistakes_of_both_sides_come_at_once(tmp_path: Path, capsys: Capture
 
 def test_a_text_is_distinguished_from_a_number_and_stays_in_its_line() -> None:
     found = [Change("changed", "seed", 1, "1"), Change("added", "note", None, "a\nb\x1b[31m\u202e")]
-    assert list(_text_lines(found, CarriedOver((), (), (), (), ())))[:2] == [
+    assert list(text_lines(found, CarriedOver((), (), (), (), ())))[:2] == [
         '~ seed: 1 -> "1"',
         '+ note: "a\\nb\\u001b[31m\\u202e"',
     ]

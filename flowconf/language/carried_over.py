@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flowconf.graph.shapes.inference import Inference
-
 Shape = tuple[int, ...]
 
 
@@ -21,13 +19,11 @@ class CarriedOver:
     dropped: tuple[str, ...]
 
 
-def carry_over(old: Inference, new: Inference, before: Mapping[str, Shape], after: Mapping[str, Shape]) -> CarriedOver:
-    """Compare two graphs by path: their shape checks, and the shapes of their parameters (`before` and `after`)."""
-    shapes = tuple(
-        (path, old.shapes[path], shape)
-        for path, shape in new.shapes.items()
-        if path in old.shapes and old.shapes[path] != shape
-    )
+def carry_over(
+    old: Mapping[str, str], new: Mapping[str, str], before: Mapping[str, Shape], after: Mapping[str, Shape]
+) -> CarriedOver:
+    """Compare two graphs by path: the shapes of their values (`old` and `new`), and of their parameters."""
+    shapes = tuple((path, old[path], shape) for path, shape in new.items() if path in old and old[path] != shape)
     common = [name for name in after if name in before]
     return CarriedOver(
         shapes=shapes,
