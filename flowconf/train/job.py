@@ -30,6 +30,7 @@ from flowconf.train.objective.terms import Term, Values, means_of
 from flowconf.train.optim.averages import Averages
 from flowconf.train.optim.followers import Followers
 from flowconf.train.optim.groups import Group, optimizer_of
+from flowconf.train.optim.kept import kept
 from flowconf.train.optim.rates import LearningRate
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision
@@ -70,6 +71,8 @@ class Active:
     def __post_init__(self) -> None:
         changes = any(isinstance(weight, Changing) for weight in self.weights)
         self._fixed = None if changes else [last_value(weight) for weight in self.weights]
+        self.kept: list[Tensor] | None = None
+        """The current weights of the terms in tensors, if they change and steps are replayed."""
 
     @property
     def counts(self) -> bool:
@@ -79,6 +82,11 @@ class Active:
     def weights_at(self, step: int, length: RunLength) -> list[float]:
         """The weight of each term in a step of a run."""
         return self._fixed or [value_at(weight, step, length) for weight in self.weights]
+
+    def keep(self, step: int, length: RunLength, device: torch.device) -> None:
+        """Keep the weights of a step in tensors, if they change during the run."""
+        if self._fixed is None:
+            self.kept = kept(self.kept, self.weights_at(step, length), device)
 
 
 @dataclass
@@ -126,6 +134,8 @@ class Job:
     predictions: Predictions | None = None
     """Gathers predictions for the report of the run."""
     inputs: tuple[str, ...] = ()
+    replays: bool = False
+    """Whether whole steps are replayed, not only what is compiled (`flowconf.train.replay`)."""
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
     active: Active = field(init=False)
@@ -281,7 +291,7 @@ class Job:
 
     def learning_rates(self) -> dict[str, float]:
         """The current learning rates: `lr` of the first group, and `lr/SELECTOR` of those that selectors take."""
-        rates = [group["lr"] for group in self.learning_rate.groups]
+        rates = self.learning_rate.rates
         named = {f"lr/{group.selector}": rate for group, rate in zip(self.groups, rates, strict=True) if group.selector}
         return {"lr": rates[0], **named}
 
@@ -387,7 +397,7 @@ def _averaging(job: Job, view: Graph, used: set[nn.Parameter] | None, passes: in
     compile_ = job.config.training.trainer.compile
     if not compile_:
         return wrapped
-    return compiled(wrapped, mode_of(compile_, job.adds_up), job.device)
+    return compiled(wrapped, mode_of(compile_, job.adds_up or job.replays), job.replays, job.device)
 
 
 def unique(names: Iterable[T]) -> list[T]:

@@ -7,8 +7,8 @@ synchronizations. An evaluation does not change the random state, so its frequen
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -39,8 +39,10 @@ from flowconf.train.stopping import Interrupted, Stop
 from flowconf.train.team.shares import Idle
 
 
-def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
+def fit(job: Job, run: Run, screen: Screen, take: Take) -> dict[str, float]:
     """Train, evaluate and save until the last step, then load the best weights into the graph and test them.
+
+    `take` takes a step: `one_step`, or what `flowconf.train.taking` makes of it.
 
     A run with a checkpoint in its folder is resumed from it, with the same results as without interruption. Returns the
     metrics of the best evaluation and of the test. Raises `Interrupted` on SIGINT or SIGTERM, after saving everything.
@@ -59,9 +61,8 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     job.graph.train()
     job.watchers.tell(Watcher.start, step)
     coming = job.train.ahead(job.sampler, step, job.total_steps, trainer.accumulate)
-    looking = looked_at(job, run, screen, job.watchers.recording(job.train, one_step))
     stop = Stop(lambda: screen.say("ending after this step; once more ends at once"), job.team.parent)
-    with stop.listening(), coming, looking as take:
+    with stop.listening(), coming:
         while step < job.total_steps and not best.gives_up:
             if job.sampler.position == 0:
                 job.memory.forget()
@@ -133,43 +134,32 @@ def fit(job: Job, run: Run, screen: Screen) -> dict[str, float]:
     return results
 
 
-@contextmanager
-def looked_at(job: Job, run: Run, screen: Screen, take: Take) -> Iterator[Take]:
-    """`take` unchanged, or wrapped by `trainer.profile` or `trainer.find_nan`."""
-    trainer = job.config.training.trainer
-    with ExitStack() as block:
-        if trainer.profile is not None and not trainer.find_nan:
-            from flowconf.train.insight import profile
-
-            measuring = profile.profiled(job, run.folder / profile.FOLDER, screen.say, take)
-            take = block.enter_context(measuring)
-        if trainer.find_nan:
-            from flowconf.train.insight import nan_search
-
-            take = nan_search.searching(take)
-        yield take
-
-
 def one_step(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     """Forward, backward and optimizer step for one batch; returns its loss and the terms of it."""
-    active, trainer = job.active, job.config.training.trainer
     job.learning_rate.set(step)
     losses = gradients(job, rows, step)
     job.watchers.tell(Watcher.gradients, step + 1)
+    update(job, rows, step, losses)
+    job.watchers.tell(Watcher.updated, step + 1)
+    if job.memory.kept:
+        job.memory.cut()
+    return losses
+
+
+def update(job: Job, rows: Tensor, step: int, losses: list[Tensor]) -> None:
+    """Change the weights by their gradients in a step that has these losses, and then what follows the weights."""
+    active, trainer = job.active, job.config.training.trainer
     job.precision.step(active.optimizers, active.trained, trainer.clip, trainer.clip_value)
     for optimizer in active.repeating:
         optimizer.step(computed_again(job, rows, step, losses))
-    job.watchers.tell(Watcher.updated, step + 1)
     job.averages.update(step, job.precision.skipped)
     job.followers.update(step, job.length, job.precision.skipped)
-    job.memory.cut()
-    return losses
 
 
 def gradients(job: Job, rows: Tensor, step: int) -> list[Tensor]:
     """Forward and backward for one batch, in its parts; returns its loss and the terms of it."""
     active, trainer = job.active, job.config.training.trainer
-    weights = active.weights_at(step, job.length)
+    weights = active.kept or active.weights_at(step, job.length)
     parts = in_parts(rows, trainer.accumulate)
     losses: list[Tensor] = []
     counts = len(parts) > 1 and active.counts

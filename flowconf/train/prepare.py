@@ -51,6 +51,7 @@ from flowconf.train.out_of_memory import room_for
 from flowconf.train.phases import Frozen, Phases
 from flowconf.train.precision import Precision, devices_of
 from flowconf.train.recurrent import RecurrentState
+from flowconf.train.replay import may_replay
 from flowconf.train.seeds import seed_everything, seed_for
 from flowconf.train.team.distributed import Team
 from flowconf.train.team.norms import over_the_team
@@ -130,6 +131,7 @@ def prepare(
     check_data(job)
     for phase in training.phases:
         job.counting(phase)
+    job.replays = may_replay(job)
     job.enter(None)
     if team.rank:
         torch.manual_seed(seed_for(training.seed, "process", team.rank))

@@ -130,6 +130,23 @@ def go_on(folder, run=None, *overrides):
     return folder.run(resume(run or folder.runs()[-1], overrides, Screen(folder.said)))
 
 
+class Fallen(Exception):
+    """What ends a run with nothing saved, as a killed process does."""
+
+
+def fall(folder, words, step, text=TINY):
+    """Train until a step, after which the run ends as that of a killed process."""
+
+    def at_step(self, at):
+        if at == step:
+            raise Fallen
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Screen, "step", at_step)
+        with pytest.raises(Fallen):
+            folder.train(*words, text=text)
+
+
 def module(monkeypatch, name, **members):
     """A package of that name that has these members and no others."""
     made = ModuleType(name)

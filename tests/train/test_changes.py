@@ -100,7 +100,7 @@ def carried(change, folder, monkeypatch):
     before = snapshot(run)
     said, seen = StringIO(), []
     fit, start = command.fit, Screen.start
-    monkeypatch.setattr(command, "fit", lambda job, run, screen: setattr(change, "job", job) or fit(job, run, screen))
+    monkeypatch.setattr(command, "fit", lambda job, *given: setattr(change, "job", job) or fit(job, *given))
 
     def started(self, total, done=0):
         seen.append(change.probe(change.job) if change.probe else None)

@@ -106,7 +106,7 @@ def test_parts_of_several_sizes_are_reported(folder):
     assert sizes.startswith(
         "batches of 11, 10 rows: each size is compiled separately; `accumulate` does not divide them"
     )
-    assert graphs == "without CUDA graphs: gradients are accumulated"
+    assert graphs == "without CUDA graphs: the run is on `cpu`"
 
 
 def alike(first, second):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import flowconf
 from flowconf.language import registry
 from flowconf.report import FlowconfError
-from flowconf.train import loop
+from flowconf.train import job, loop, replay
 from flowconf.train.commands.predict import predict
+from flowconf.train.cuda_recorder import CudaRecorder
 from flowconf.train.data.splits import Splits
-from flowconf.train.screen import Screen
-from tests.train.conftest import TINY, assert_same, go_on
+from tests.train.conftest import TINY, assert_same, fall, go_on
 from tests.train.test_precision import PICTURES
 from tests.train.test_streams import Noisy
 
@@ -124,26 +126,100 @@ def test_cuda_graphs_are_replayed(folder):
 
     torch._dynamo.reset()
     counters.clear()
-    folder.train(CUDA, "data.drop_last=true", "trainer.compile=reduce-overhead")
+    folder.train(CUDA, "data.drop_last=true", "trainer.compile=reduce-overhead", "optimizer.name=rmsprop")
     assert counters["inductor"]["cudagraph_skips"] == 0
     assert torch._inductor.cudagraph_trees.get_manager(0, create_if_none_exists=False) is not None
 
 
-class Fallen(Exception):
-    """What ends a run with nothing saved, as a killed process does."""
+REPLAYED = [CUDA, "trainer.compile=reduce-overhead", "trainer.deterministic=true"]
 
 
-def fall(folder, words, step):
-    """Train until a step, after which the run ends as that of a killed process."""
+@pytest.fixture
+def recorded(monkeypatch):
+    """The functions that were recorded."""
+    found, record = [], CudaRecorder.record
 
-    def at_step(self, at):
-        if at == step:
-            raise Fallen
+    def noted(self, function):
+        launch = record(self, function)
+        found.append(function)
+        return launch
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Screen, "step", at_step)
-        with pytest.raises(Fallen):
-            folder.train(*words)
+    monkeypatch.setattr(CudaRecorder, "record", noted)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "recordings"),
+    [
+        ([], 1),
+        (["data.rows=352", "trainer.epochs=5"], 2),
+        (["trainer.ema=0.9", "trainer.clip=0.1", "trainer.clip_value=0.05", "schedule.name=cosine"], 1),
+        (["optimizer={name: sgd, lr: 0.1, momentum: 0.9}", "schedule.name=linear"], 1),
+        (["optimizer.amsgrad=true", "trainer.precision=bf16"], 1),
+        (["+loss.label.weight={linear: {from: 1, to: 0.5}}"], 1),
+        (["trainer.epochs=4", "+turns={one: {loss: label, updates: logits}, two: {loss: label}}"], 2),
+        (["+phases={first: {until: {step: 8}, freeze: stem}}"], 2),
+    ],
+    ids=lambda words: " ".join(words)[:40] if isinstance(words, list) else "",
+)
+def test_replayed_steps_have_the_bits_of_the_steps(folder, recorded, monkeypatch, words, recordings):
+    replayed = folder.train(*REPLAYED, *words)
+    assert len(recorded) == 2 * recordings, folder.said.getvalue()
+    monkeypatch.setattr(replay, "WARM_UP", 10**9)
+    assert_same(replayed, folder.train(*REPLAYED, *words))
+    assert len(recorded) == 2 * recordings
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_the_cpu_are_replayed_too(folder, recorded, monkeypatch, streamed, workers):
+    replayed = folder.train(*REPLAYED, f"data.workers={workers}", text=streamed)
+    assert len(recorded) == 2
+    monkeypatch.setattr(replay, "WARM_UP", 10**9)
+    assert_same(replayed, folder.train(*REPLAYED, f"data.workers={workers}", text=streamed))
+
+
+class Waits(nn.Module):
+    def forward(self, x):
+        return x / x.abs().max().item() if self.training else x
+
+
+class Refuses(nn.Module):
+    """Waits for the device only while it is recorded."""
+
+    def forward(self, x):
+        return x / x.abs().max().item() if torch.cuda.is_current_stream_capturing() else x
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [(Waits, r"a step waits for the device \(.*test_cuda.py:\d+\)"), (Refuses, "a step cannot be recorded: .*CUDA.*")],
+)
+def test_a_run_goes_on_where_a_step_cannot_be_replayed(folder, monkeypatch, module, reason):
+    """With its dropout, whose generator a recording that fails leaves as it was."""
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": module})
+    monkeypatch.setattr(job, "compiled", lambda view, mode, replayed, device: view)
+    text = TINY.replace("    hidden: ReLU\n", "    hidden: ReLU\n    added: Added\n")
+    found = folder.train(*REPLAYED, text=text)
+    assert re.search(f"\nCUDA graphs of forward and backward alone: {reason}\n", folder.said.getvalue())
+    monkeypatch.setattr(replay, "WARM_UP", 10**9)
+    assert_same(found, folder.train(*REPLAYED, text=text))
+
+
+def test_replayed_steps_never_wait_for_the_device(folder, monkeypatch):
+    launched = []
+
+    def replayed(self, *given):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            launched.append(given)
+            return plain(self, *given)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    plain = replay.Replay._replayed
+    monkeypatch.setattr(replay.Replay, "_replayed", replayed)
+    folder.train(*REPLAYED, "trainer.ema=0.9", "schedule.name=cosine")
+    assert len(launched) == 16 - replay.WARM_UP
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -19,6 +19,7 @@ from flowconf.train import loop
 from flowconf.train.commands.profile import profile
 from flowconf.train.prepare import prepare
 from flowconf.train.screen import Screen
+from flowconf.train.taking import taking
 from tests.train.conftest import TINY, Folder, assert_same, go_on, killed, same, weights
 from tests.train.teams import team
 
@@ -182,7 +183,7 @@ def test_whatever_a_step_is_made_of(folder, words):
 
 def test_without_it_the_loop_takes_the_bare_step(folder):
     job = prepare(load(folder.write(TINY)), folder.path)
-    with loop.looked_at(job, None, None, loop.one_step) as take:
+    with taking(job, None, None) as take:
         assert take is loop.one_step
 
 

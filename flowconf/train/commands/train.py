@@ -51,6 +51,7 @@ from flowconf.train.runs.resume import in_its_folder, last_checkpoint, portable,
 from flowconf.train.runs.state import check_checkpoint
 from flowconf.train.screen import Screen
 from flowconf.train.stopping import signals_later
+from flowconf.train.taking import taking
 from flowconf.train.team import launch
 from flowconf.train.team.distributed import (
     Team,
@@ -291,7 +292,8 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
                 run.loggers = loggers.start(job.config, run.folder, run.record, screen.say)
                 run.write_report = _reports(job, run, screen)
             run.record["groups"] = group_records(job)
-            metrics = fit(job, run, screen)
+            with taking(job, run, screen) as take:
+                metrics = fit(job, run, screen, take)
         run.end("pruned" if run.pruned else "finished", metrics=metrics)
     except BaseException as problem:
         interrupted = isinstance(problem, KeyboardInterrupt)

@@ -65,6 +65,8 @@ class Feed:
         self.prefetch = prefetch
         self.layout = torch.channels_last if channels_last else torch.preserve_format
         self.moves = self.home != device or channels_last
+        self.given: Batch | None = None
+        """What `batch` gives in the block `giving`."""
         self.seen: list[Batch] | None = None
         """Where every `batch` is noted; None: nowhere."""
         self._coming: Iterator[Batch] | None = None
@@ -78,6 +80,8 @@ class Feed:
 
         A process without rows in this batch gets one row with zero weight (`Idle`).
         """
+        if self.given is not None:
+            return self.given
         own, counts = self.team.part(rows, number)
         if self._coming is not None:
             batch = self._moved(next(self._coming))
@@ -87,6 +91,15 @@ class Feed:
         if self.seen is not None:
             self.seen.append(found)
         return found
+
+    @contextmanager
+    def giving(self, batch: Batch) -> Iterator[None]:
+        """A block in which `batch` gives this one."""
+        self.given = batch
+        try:
+            yield
+        finally:
+            self.given = None
 
     def rows(self, rows: Tensor) -> Batch:
         """Some rows, to try something on them: the same in every process, and at any time."""

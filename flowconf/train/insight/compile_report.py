@@ -24,6 +24,7 @@ from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS
 from flowconf.train.data.feed import in_parts
 from flowconf.train.job import Job
 from flowconf.train.objective.parts import unchanged
+from flowconf.train.replay import obstacle
 from flowconf.train.seeds import undisturbed
 
 
@@ -32,12 +33,19 @@ def report(job: Job) -> list[str]:
     pieces, breaks = _explained(job)
     between = ", with graph breaks at" if breaks else ""
     notes = [*breaks, *_sizes(job)]
-    trainer = job.config.training.trainer
-    if trainer.compile in WITHOUT_CUDA_GRAPHS and job.adds_up:
-        why = "gradients are accumulated" if trainer.accumulate > 1 else "the graph has recurrent state"
-        notes.append(f"without CUDA graphs: {why}")
+    if job.config.training.trainer.compile in WITHOUT_CUDA_GRAPHS:
+        notes.append(_replayed(job))
     first = f"compiled   as {pieces} graph{'' if pieces == 1 else 's'}{between}"
     return [first, *(f"           {note}" for note in notes)]
+
+
+def _replayed(job: Job) -> str:
+    """What CUDA graphs replay in a run that asks for them."""
+    why = obstacle(job)
+    if why is None:
+        return "CUDA graphs of whole steps"
+    without = job.adds_up or job.device.type != "cuda"
+    return f"{'without CUDA graphs' if without else 'CUDA graphs of forward and backward alone'}: {why}"
 
 
 def _explained(job: Job) -> tuple[int, list[str]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flowconf.graph.sharded import held, like
 from flowconf.report import listing
+from flowconf.train.optim.kept import kept, move
 from flowconf.train.optim.state import FEW
 
 
@@ -25,15 +26,20 @@ class Averages:
         self.names = list(named) if decay is not None else []
         parameters = [named[name].detach() for name in self.names]
         self.values = [parameter.clone() for parameter in parameters]
+        self._kept: list[Tensor] | None = None
         self._weights = [held(parameter) for parameter in parameters]
         self._averages = [held(value) for value in self.values]
 
     def update(self, step: int, skipped: Callable[[], bool] = lambda: False) -> None:
         """Update the averages with the weights after `step` steps, unless the last step was `skipped`."""
         if self.decay is not None and not skipped():
-            decay = min(self.decay, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+            share = _share(self.decay, step) if self._kept is None else self._kept[0]
+            move(self._averages, self._weights, share)
+
+    def keep(self, step: int, device: torch.device) -> None:
+        """Keep the share of the weights after `step` steps in a tensor, from which updates read it from now on."""
+        if self.decay is not None:
+            self._kept = kept(self._kept, [_share(self.decay, step)], device)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -67,6 +73,11 @@ class Averages:
     @torch.no_grad()
     def _fill(self, values: list[Tensor]) -> None:
         torch._foreach_copy_(self._weights, values)
+
+
+def _share(decay: float, step: int) -> float:
+    """The share of the weights after `step` steps in their average."""
+    return 1 - min(decay, (1 + step) / (10 + step))
 
 
 def average_of(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from flowconf.graph.graph import Graph
 from flowconf.graph.sharded import held
 from flowconf.language.changing import Changing, value_at
 from flowconf.language.points import RunLength
+from flowconf.train.optim.kept import kept, move
 
 
 class Followers:
@@ -25,6 +26,7 @@ class Followers:
         self._moved: list[tuple[list[Tensor], list[Tensor], float | Changing]] = []
         """The parameters that move, those that they follow, and the decay."""
         self._decays = {follow.path: follow.decay for follow in graph.plan.all_follows()}
+        self._kept: list[Tensor] | None = None
         self._copied: list[tuple[Tensor, Tensor]] = []
         for follow in graph.plan.all_follows():
             source = graph.module_at(follow.home)
@@ -46,8 +48,17 @@ class Followers:
         """Move the followers after a step of a run (0: the first one), unless it was `skipped`."""
         if not self._moved or skipped():
             return
+        shares: Sequence[float | Tensor] = self._kept or self._shares(step, length)
+        for (mine, theirs, _), share in zip(self._moved, shares, strict=True):
+            move(mine, theirs, share)
         with torch.no_grad():
-            for mine, theirs, decay in self._moved:
-                torch._foreach_lerp_(mine, theirs, 1 - value_at(decay, step, length))
             for buffer, source in self._copied:
                 buffer.copy_(source)
+
+    def keep(self, step: int, length: RunLength, device: torch.device) -> None:
+        """Keep the shares of a step in tensors, from which updates read them from now on."""
+        self._kept = kept(self._kept, self._shares(step, length), device)
+
+    def _shares(self, step: int, length: RunLength) -> list[float]:
+        """How far each of `_moved` moves after a step."""
+        return [1 - value_at(decay, step, length) for _, _, decay in self._moved]

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import optim
+import torch
+from torch import Tensor, optim
 
 from flowconf.language import registry
 from flowconf.language.points import RunLength
 from flowconf.language.training import ScheduleSection
 from flowconf.report import listing
+from flowconf.train.optim.kept import kept
 
 ScheduleFunction = Callable[[float], float]
 ArgsOf = Callable[[ScheduleSection], Mapping[str, Any]]
@@ -82,6 +84,10 @@ class LearningRate:
         self.base = [float(group.get("lr", 1.0)) for group in self.groups]
         self.factors = [1.0] * len(self.base)
         """The factor of the current phase for each group."""
+        self.rates = list(self.base)
+        """The current learning rate of each group."""
+        self._device: torch.device | None = None
+        self._kept: list[Tensor] | None = None
         stretches = [stretch for schedule in schedules for stretch in schedule.stretches]
         self._watching: list[tuple[str, Any]] = [
             (one.name, one.shape) for one in stretches if hasattr(one.shape, "observe")
@@ -95,8 +101,17 @@ class LearningRate:
     def set(self, step: int) -> None:
         """Set the learning rates for `step` (the first is 0)."""
         factors = [schedule.factor(step) for schedule in self.schedules]
-        for group, base, number, own in zip(self.groups, self.base, self.of_groups, self.factors, strict=True):
-            group["lr"] = base * factors[number] * own
+        for at, (base, number, own) in enumerate(zip(self.base, self.of_groups, self.factors, strict=True)):
+            self.rates[at] = base * factors[number] * own
+        if self._device is not None:
+            self._kept = kept(self._kept, self.rates, self._device)
+        for group, rate in zip(self.groups, self._kept or self.rates, strict=True):
+            group["lr"] = rate
+
+    def keep(self, step: int, device: torch.device) -> None:
+        """Keep the learning rates of a step in tensors, from which optimizers read them from now on."""
+        self._device = device
+        self.set(step)
 
     def observe(self, values: Mapping[str, float]) -> None:
         """Pass a report of the run to the schedules that depend on values."""

@@ -1,0 +1,213 @@
+"""Whole steps that are replayed: the bits of the steps themselves, and the reason where they are not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import nn
+
+from flowconf.api import load
+from flowconf.language import registry
+from flowconf.train import job, replay
+from flowconf.train.insight import compile_report
+from flowconf.train.prepare import prepare
+from tests.train.conftest import TEXT, assert_same, fall, go_on
+from tests.train.recorder import FakeRecorder
+
+REPLAYED = "trainer.compile=reduce-overhead"
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+"""The compiler's own imports warn."""
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Steps on the CPU are recorded, and nothing is compiled."""
+    monkeypatch.setitem(replay.RECORDERS, "cpu", FakeRecorder)
+    monkeypatch.setattr(job, "compiled", lambda view, mode, replayed, device: view)
+    monkeypatch.setattr(compile_report, "_explained", lambda job: (1, []))
+    monkeypatch.setattr(FakeRecorder, "recorded", 0)
+    monkeypatch.setattr(FakeRecorder, "replayed", 0)
+    return FakeRecorder
+
+
+@pytest.fixture
+def alike(folder, recorder, monkeypatch):
+    """Train with steps that are recorded, and with the same steps that are not, and compare all bits."""
+
+    def run(*words, text=TEXT, recordings, replays):
+        replayed = folder.train(REPLAYED, *words, text=text)
+        assert (recorder.recorded, recorder.replayed) == (2 * recordings, 2 * replays), folder.said.getvalue()
+        with monkeypatch.context() as patch:
+            patch.setattr(replay, "WARM_UP", 10**9)
+            usual = folder.train(REPLAYED, *words, text=text)
+        assert (recorder.recorded, recorder.replayed) == (2 * recordings, 2 * replays), folder.said.getvalue()
+        assert_same(replayed, usual)
+        return replayed
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["trainer.clip=0.1", "trainer.ema=0.9", "schedule.name=cosine"],
+        ["optimizer={name: sgd, lr: 0.1, momentum: 0.9}", "schedule.name=linear", "trainer.clip_value=0.01"],
+        ["+loss.label.weight={linear: {from: 1, to: 0.5}}"],
+        ["optimizer.groups={stem: {lr: 0.001}}", "trainer.precision=bf16"],
+        ["+trainer.statistics={every: 2, of: [gradient, update, weight, activation]}"],
+    ],
+    ids=lambda words: " ".join(words)[:40],
+)
+def test_replayed_steps_have_the_bits_of_the_steps(alike, words):
+    alike(*words, recordings=1, replays=13)
+
+
+UPDATES = TEXT.replace(
+    "  label: {fn: cross_entropy, input: logits, target: label}\n",
+    "  label: {fn: cross_entropy, input: logits, target: label}\n"
+    "  small: {fn: mse, input: stem, target: hidden, updates: stem}\n",
+    1,
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "recordings", "replays"),
+    [
+        (["data.batch_size=30"], 1, 18 - 2 - 3),  # the short batch of an epoch comes twice
+        (["data.batch_size=30", "trainer.epochs=5"], 2, 45 - 2 * 3),
+        (["+phases={first: {until: {step: 8}, freeze: stem}}"], 2, 16 - 2 * 3),
+        (["+turns={one: {loss: label, updates: logits}, other: {loss: label, updates: stem, steps: 2}}"], 2, 10),
+        (["trainer.epochs=4", "+turns={one: {loss: label, updates: logits}, two: {loss: label}}"], 2, 32 - 6),
+    ],
+    ids=["a short batch", "two sizes", "phases", "turns", "turns that share"],
+)
+def test_each_kind_of_step_is_recorded_once(alike, words, recordings, replays):
+    alike(*words, recordings=recordings, replays=replays)
+
+
+def test_terms_that_update_some_parameters_are_replayed(alike):
+    alike(text=UPDATES, recordings=1, replays=13)
+
+
+TEACHER = TEXT.replace(
+    "    stem: Linear(8, 16)\n    hidden: ReLU\n",
+    "    stem: {from: image, graph: encoder}\n"
+    "    teacher: {from: image, graph: encoder, follows: {path: stem, decay: {linear: {from: 0.9, to: 1}}}}\n"
+    "    hidden: {from: stem, through: ReLU}\n",
+).replace("metrics:", "  near: {fn: mse, input: stem, target: teacher}\nmetrics:")
+ENCODER = "inputs: {x: [B, 8]}\nflow: {one: 'Linear(8, 16)', norm: BatchNorm1d(16)}\n"
+
+
+def test_followers_and_the_statistics_of_batches_are_replayed(folder, alike):
+    folder.write(ENCODER, "graph/encoder.yaml")
+    alike(text=TEACHER, recordings=1, replays=13)
+
+
+@pytest.mark.parametrize("step", [2, 5, 12])
+def test_a_run_that_fell_goes_on_bit_by_bit(folder, recorder, step):
+    words = [REPLAYED, "trainer.ema=0.9", "schedule.name=cosine"]
+    whole = folder.train(*words, text=TEXT)
+    fall(folder, words, step, TEXT)
+    assert_same(go_on(folder), whole)
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return x * 0.9**self.calls
+
+
+class Replaces(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, x):
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.detach().mean()
+        return x - self.mean
+
+
+class Draws(nn.Module):
+    def forward(self, x):
+        return x * random.random() if self.training else x
+
+
+class Waits(nn.Module):
+    def forward(self, x):
+        return x / x.abs().max().item() if self.training else x
+
+
+class Refuses(nn.Module):
+    """Fails only while it is recorded."""
+
+    def forward(self, x):
+        if FakeRecorder.records:
+            raise RuntimeError("no recording of this")
+        return x
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Counts, "a step changes `added.calls`"),
+        (Replaces, "a step replaces `added.mean`"),
+        (Draws, "a step draws random numbers of `python`"),
+        (Waits, "a step waits for the device"),
+        (Refuses, "a step cannot be recorded: no recording of this"),
+    ],
+)
+def test_what_only_python_knows_is_not_replayed(folder, alike, monkeypatch, module, reason):
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": module})
+    alike(text=TEXT.replace("drop: Dropout(0.1)", "added: Added"), recordings=0, replays=0)
+    assert folder.said.getvalue().count(f"\nCUDA graphs of forward and backward alone: {reason}\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["trainer.accumulate=2"], "gradients are accumulated"),
+        (["optimizer.name=rmsprop"], "`RMSprop` has no fused kernel"),
+        (["optimizer={name: lbfgs}"], "the optimizer computes the loss several times"),
+        (["+trainer.profile={wait: 1}"], "`trainer.profile` measures the parts of steps"),
+        (["trainer.find_nan=true"], "`trainer.find_nan` checks each operation"),
+        (["trainer.precision=fp16"], "`fp16` skips steps whose gradients overflow"),
+    ],
+)
+def test_what_is_never_replayed_is_known_before(folder, recorder, words, reason):
+    job = prepare(load(folder.write(), [REPLAYED, *words]), folder.path)
+    assert not job.replays
+    assert replay.obstacle(job) == reason
+    assert reason in compile_report.report(job)[-1]
+
+
+def test_without_a_device_that_records_nothing_is_replayed(folder):
+    job = prepare(load(folder.write(), [REPLAYED]), folder.path)
+    assert replay.obstacle(job) == "the run is on `cpu`"
+
+
+def test_batches_of_many_sizes_are_not_all_recorded(alike, monkeypatch):
+    monkeypatch.setattr(replay, "MOST", 1)
+    alike("data.batch_size=30", "trainer.epochs=5", recordings=1, replays=40 - 3)
+
+
+def test_a_step_that_moves_the_state_of_the_optimizer_ends_the_recordings_of_it(alike, monkeypatch):
+    plain, seen = replay.one_step, []
+
+    def one_step(job, rows, step):
+        losses = plain(job, rows, step)
+        seen.append(step)
+        if len(rows) < 30:
+            for state in job.optimizers[0].state.values():
+                state["exp_avg"] = state["exp_avg"].clone()
+        return losses
+
+    monkeypatch.setattr(replay, "one_step", one_step)
+    alike("data.batch_size=30", "optimizer.amsgrad=true", "trainer.epochs=3", recordings=3, replays=3 * 5)
