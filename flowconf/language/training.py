@@ -426,8 +426,8 @@ class TrainerSection(Section):
     channels_last: bool = False
     """Use the channels-last memory format for images [B, C, H, W]: faster convolutions on CUDA and some CPUs."""
     compile: bool | Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False
-    """Compile the training forward with `torch.compile`, in one of its modes (`reduce-overhead` and `max-autotune` also
-    replay whole steps as CUDA graphs). The first step then takes seconds to minutes. Graph breaks are reported by path."""
+    """Compile the training forward with `torch.compile`, in one of its modes (`reduce-overhead` and `max-autotune`
+    replay whole steps as CUDA graphs). The first step then takes seconds to minutes. Graph breaks are reported."""
     profile: ProfileSection | None = None
     """Measure time, memory and operations of some steps by path, with a trace in the run folder."""
     statistics: StatisticsSection | None = None
