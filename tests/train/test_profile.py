@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import chdir
 
 import pytest
@@ -87,6 +88,14 @@ def test_the_rows_are_the_paths_in_the_order_of_the_graph(found):
         "think.one": 3,
         "think.two": 3,
     }
+
+
+def test_the_speed_is_compared_with_a_product_of_matrices(found):
+    folder, numbers, _ = found
+    assert numbers["flops_per_second"] == pytest.approx(numbers["step"]["flops"] / numbers["step"]["cpu"] * 1000)
+    assert numbers["peak_flops_per_second"] > numbers["flops_per_second"]
+    last = (folder / "profile.txt").read_text().splitlines()[-1]
+    assert re.fullmatch(r"[\d.]+ .?FLOP/s: [\d.]+ % of the [\d.]+ .?FLOP/s of a product of large matrices", last)
 
 
 def test_the_rows_account_for_the_whole_step(found):

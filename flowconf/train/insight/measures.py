@@ -88,6 +88,8 @@ class Profile:
     on_device: bool
     graph: Measure
     parts: Measure
+    peak: float
+    """Floating-point operations a second that the device reaches in a product of two large matrices."""
 
     def at(self, path: str) -> Measure:
         """The measure of a path of the graph, or of a part outside of it."""
@@ -101,6 +103,12 @@ class Profile:
         for part in self.parts.below.values():
             both.add(part.total())
         return both
+
+    @property
+    def speed(self) -> float:
+        """Floating-point operations a second in a step."""
+        whole = self.whole
+        return whole.flops / (whole.cpu / 1e6) if whole.cpu else 0.0
 
     def share(self, measure: Measure) -> float:
         """The share of the step's time: of device time if there is a device, else of CPU time."""
@@ -121,6 +129,8 @@ class Profile:
             "label": self.label,
             "steps": self.steps,
             "step": _plain(self.whole),
+            "flops_per_second": self.speed,
+            "peak_flops_per_second": self.peak,
             "graph": [self._row(measure) for _, measure in self.graph.walk()],
             "parts": [self._row(measure) for _, measure in self.parts.walk() if measure.path],
         }
@@ -149,7 +159,10 @@ class Profile:
         table.add_row(*total, "100.0 %", _amount(whole.memory, "B"), "", _amount(whole.flops), "")
         text = StringIO()
         Console(file=text, width=200, no_color=True, markup=False, emoji=False).print(table)
-        return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+        lines = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
+        speed, peak = (_amount(number, "FLOP/s") for number in (self.speed, self.peak))
+        share = f"{self.speed / self.peak:.1%}".replace("%", " %")
+        return "\n".join([*lines, "", f"{speed}: {share} of the {peak} of a product of large matrices"])
 
     def _cells(self, depth: int, name: str, measure: Measure) -> list[str]:
         ahead, back = measure.forward, measure.backward
@@ -165,13 +178,14 @@ def measured(
     path_of: Callable[[int], str],
     on_device: bool,
     flops: Mapping[tuple[str, bool], float],
+    peak: float,
 ) -> Profile:
     """The profile of the steps in `events`.
 
     `path_of` returns the path for the sequence number of an autograd node (empty outside of the graph); `flops` are
-    those of one step by path and whether they belong to the backward pass.
+    those of one step by path and whether they belong to the backward pass; `peak` is that of the device.
     """
-    found = Profile(label, 0, on_device, Measure(""), Measure(""))
+    found = Profile(label, 0, on_device, Measure(""), Measure(""), peak)
     own = [event for event in events if event.device_type.name == "CPU"]
     found.steps = sum(event.name == STEP for event in own)
     main = next(event.thread for event in own if event.name == STEP)

@@ -28,6 +28,7 @@ from flowconf.language.training import ProfileSection
 from flowconf.report import MachineError, shown_path
 from flowconf.text.output import write_atomically
 from flowconf.train.insight.measures import OUTSIDE, PART, STEP, VISIT, Profile, measured
+from flowconf.train.insight.peak import peak
 from flowconf.train.insight.visited_steps import watched
 from flowconf.train.job import Job, Take
 
@@ -107,7 +108,7 @@ class Profiler:
         found.export_chrome_trace(str(self.folder / TRACE))
         label = self.job.config.model.label
         events = found.events()  # type: ignore[no-untyped-call]
-        report = measured(label, events or (), self._path_of, self.on_device, self.flops)
+        report = measured(label, events or (), self._path_of, self.on_device, self.flops, peak(self.job.precision))
         leave(report, self.job, self.folder)
         self.say(report.table())
         self.say(f"profile of {report.steps} steps in {shown_path(self.folder)}")
