@@ -19,7 +19,7 @@ SECTIONS = tuple(TrainingConfig.model_fields)
 ARGUMENTS = ("args", "arguments", "config", "dict_kwargs", "init_args", "kwargs", "options", "params", "parameters")
 """Keys that other tools use for the arguments of a module."""
 
-LISTS = {
+MAPPINGS = {
     "flow": "write each step with its name, as in `name: Linear(8, 8)`",
     "split": "write each branch with its name, as in `name: Linear(8, 8)`",
     "gate": "write each expert with its name, as in `name: Linear(8, 8)`",
@@ -29,19 +29,20 @@ LISTS = {
     "params": "write each parameter with its value, as in `width: 128`",
     "with": "write each parameter with its value, as in `width: 128`",
     "init": "write each parameter with its initial value, as in `weight: xavier_uniform`",
+    "rename": "write each old prefix with the new one, as in `encoder: reader`",
+    "tie": "write each parameter with the one that it is, as in `weight: embedded.weight`",
+    "adapt": "write what is adapted, and how, as in `encoder: {name: lora, rank: 8}`",
+}
+"""The advice for a list or a string, for keys that require a mapping."""
+SINGLE = {
     "merge": "write `merge: cat`, with `dim: ...` beside it",
     "from": "`from` takes one reference; pass further values with `using`",
     "over": "`over` of a map takes one reference; pass further values with `using`",
     "checkpoint": "write a single file or run, as in `checkpoint: weights.safetensors`",
     "tag": "a step has at most one tag",
-    "rename": "write each old prefix with the new one, as in `encoder: reader`",
-    "tie": "write each parameter with the one that it is, as in `weight: embedded.weight`",
-    "adapt": "write what is adapted, and how, as in `encoder: {name: lora, rank: 8}`",
     "frozen": "to freeze a part of a step, write `frozen: true` in that part",
 }
-"""The advice for a list; for keys that require a mapping, also for a string."""
-
-MAPPINGS = ("flow", "split", "gate", "switch", "inputs", "outputs", "params", "with", "init", "rename", "tie", "adapt")
+"""The advice for a list, for keys that take one value."""
 CALL = re.compile(r"[A-Za-z_][\w.]*(\(.*\))?")
 """What looks like the call of a module."""
 
@@ -124,7 +125,7 @@ def for_wrong_value(where: Path, got: object, kinds: Collection[str]) -> Advice 
     if isinstance(got, str) and key in MAPPINGS and (run_on := re.match(r"(\w+):(\S.*)", got)):
         return f"write a space after the colon: `{run_on[1]}: {run_on[2]}`"
     if is_list or (is_text and key in MAPPINGS):
-        return LISTS.get(key)
+        return MAPPINGS.get(key) or SINGLE.get(key)
     if is_text and key == "model":
         return f"to use a graph file, write `graph/{got}@model` under `defaults`"
     if owner == "params":
