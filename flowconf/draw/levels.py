@@ -91,10 +91,12 @@ class _Picture:
             self.relations.setdefault(drawn(follow.path), []).append(text)
         self.repeats: dict[str, int] = {}
         self.shared: set[str] = set()
-        for prefix, step in _all_steps(plan):
-            if step.repeat is not None and not step.copies:
-                self.repeats[join(prefix, step.path)] = step.copy_count
-            self.shared |= {join(prefix, one.path) for one in step.applied() if isinstance(one.module, Shared)}
+        for prefix, graph in plan.graphs():
+            for step in graph.steps:
+                if step.repeat is not None and not step.copies:
+                    self.repeats[join(prefix, step.path)] = step.copy_count
+                applied = (one for copy in (step, *step.copies) for one in copy.applied())
+                self.shared |= {join(prefix, one.path) for one in applied if isinstance(one.module, Shared)}
         self.adapters = {adapter.name for adapter in plan.all_adapters()}
         for adapter in plan.all_adapters():
             self.relate(adapter)
@@ -412,18 +414,6 @@ class _Picture:
         if self.facts.untrained is not None:
             return tensor in self.facts.untrained
         return bool(self.frozen_at(tensor)) or not self.followers.isdisjoint(above)
-
-
-def _all_steps(plan: GraphPlan, prefix: str = "") -> Iterator[tuple[str, Step]]:
-    """All steps of the tree, each with the path of its graph; copies with an index are steps too."""
-    for step in plan.steps:
-        yield prefix, step
-        for copy in step.copies or (step,):
-            if copy is not step:
-                yield prefix, replace(copy, repeat=None)
-            for applied in copy.applied():
-                if isinstance(applied.module, Mount):
-                    yield from _all_steps(applied.module.graph, join(prefix, applied.path))
 
 
 def _parts(shape: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flowconf.editor.analysis import Analysis, is_at
-from flowconf.language.plan import GraphPlan, Value
+from flowconf.language.references import place_of
 from flowconf.report import Place
 from flowconf.text.documents import SUFFIXES
 from flowconf.text.library import config_roots
@@ -21,19 +21,8 @@ def value_at(analysis: Analysis, line: int, column: int) -> Place | None:
     """The place of the member that a reference at the position reads."""
     for graph, value in analysis.values():
         if is_at(value.place, analysis.file, line, column):
-            return _place_of(graph, value)
+            return place_of(graph, value)
     return None
-
-
-def _place_of(graph: GraphPlan, value: Value) -> Place | None:
-    step = graph.step(value.member)
-    if step is None:
-        given = graph.input(value.member)
-        return None if given is None else given.place
-    if value.inner is None:
-        return step.place
-    inner = graph.step_at(f"{step.path}.{value.spot}.{value.inner}".replace("..", "."))
-    return step.place if inner is None else inner.place
 
 
 def _graph_at(analysis: Analysis, line: int, column: int) -> Place | None:

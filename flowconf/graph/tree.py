@@ -10,7 +10,7 @@ from torch import nn
 from flowconf.graph.selecting import parts_of
 from flowconf.graph.source.program import CompiledProgram
 from flowconf.language.paths import join, parents
-from flowconf.language.plan import GraphPlan, Mount, Shared, names_of
+from flowconf.language.plan import GraphPlan, Shared, names_of
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest
 
 
@@ -125,9 +125,7 @@ def attach(graph: GraphTree, plan: GraphPlan, shapes: Mapping[str, str]) -> None
     """Set the plan and the shapes of every graph in the tree."""
     graph._plan = plan
     graph._shapes = shapes
-    copies = (copy for step in plan.steps for copy in step.copies or (step,))
-    modules = ((applied.path, applied.module) for copy in copies for applied in copy.applied())
-    mounts = {path: module.graph for path, module in modules if isinstance(module, Mount)}
+    mounts = dict(plan.nested)
     below: dict[str, dict[str, str]] = {path: {} for path in mounts}
     for name, shape in shapes.items() if mounts else ():
         for path in parents(name):

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from flowconf.graph import tracing
-from flowconf.graph.source.demand import LIST, OUTPUTS, STACK, Demand, Want, needs
+from flowconf.graph.source.demand import LIST, OUTPUTS, STACK, Demand, Want, needs, without_copies
 from flowconf.graph.source.emit import KnownSizes, emit
 from flowconf.graph.source.program import CompiledProgram, run
 from flowconf.graph.tree import GraphTree
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan, Input, Value
-from flowconf.language.references import NotFound, find_anywhere, graph_at
+from flowconf.language.references import NotFound, find_anywhere, innermost, levels_of
 from flowconf.report import NOWHERE, Diagnostic, PathError, suggest, texts
 
 
@@ -41,7 +41,7 @@ def wanted(graph: GraphTree, references: Sequence[str], gather: str) -> tuple[Wa
         try:
             value = find_anywhere(graph.plan, text)
             _check_slices(graph.plan, value, graph.__dict__.get("_sizes", KnownSizes()).kinds)
-            _check_inside(graph, graph.plan, value)
+            _check_inside(graph, value)
             if gather == STACK:
                 check_stacked(graph.plan, value, graph.shapes)
         except NotFound as problem:
@@ -58,54 +58,38 @@ def traced(view: GraphTree) -> GraphTree:
     return mirror
 
 
-def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str], above: str = "") -> None:
+def _check_slices(plan: GraphPlan, value: Value, kinds: Mapping[str, str]) -> None:
     """Check that an index into the slices of a map is in range, if their number is known. Raises `NotFound`."""
-    step = plan.step(value.member)
-    if step is None:
-        return
-    count = kinds.get(f"{join(above, step.name)}#")
-    if value.index is not None and count and not -int(count) <= value.index < int(count):
-        message = f"index `[{value.index}]` of `{value}` is out of range: it has {count} slices"
-        raise NotFound(message, f"the last is `[{int(count) - 1}]`")
-    below = None if value.inner is None else graph_at(step, value)
-    if value.inner is not None and below is not None:
-        _check_slices(below, value.inner, kinds, join(above, step.path, value.spot))
+    for path, _, step, here in levels_of(plan, value):
+        count = None if step is None else kinds.get(f"{join(without_copies(plan, path), step.name)}#")
+        if here.index is not None and count and not -int(count) <= here.index < int(count):
+            message = f"index `[{here.index}]` of `{here}` is out of range: it has {count} slices"
+            raise NotFound(message, f"the last is `[{int(count) - 1}]`")
 
 
-def check_stacked(plan: GraphPlan, value: Value, shapes: Mapping[str, str], above: str = "") -> None:
+def check_stacked(plan: GraphPlan, value: Value, shapes: Mapping[str, str]) -> None:
     """Check that a value inside of copies with an index has one shape, if `shapes` has them. Raises `NotFound`."""
-    step = plan.step(value.member)
-    if step is None or value.inner is None:
-        return
-    inner = str(value.inner)
-    if step.copies and value.copy is None:
-        found = {shapes.get(join(above, copy.path, value.spot, inner)) for copy in step.copies}
+    for path, _, step, here in levels_of(plan, value):
+        if step is None or not step.copies or here.inner is None or here.copy is not None:
+            continue
+        inner = str(here.inner)
+        found = {shapes.get(join(path, copy.path, here.spot, inner)) for copy in step.copies}
         if len(found - {None}) > 1:
-            message = f"`{value}` has another shape in each copy of `{join(above, step.path)}`"
-            raise NotFound(message, f"write one of them: `{join(step.path, '0', value.spot, inner)}`")
-    copy = None if value.copy is None else str(value.copy)
-    below = graph_at(step, value)
-    if below is not None:
-        check_stacked(below, value.inner, shapes, join(above, step.path, copy or "", value.spot))
+            message = f"`{here}` has another shape in each copy of `{join(path, step.path)}`"
+            raise NotFound(message, f"write one of them: `{join(step.path, '0', here.spot, inner)}`")
 
 
-def _check_inside(graph: GraphTree, plan: GraphPlan, value: Value, above: str = "") -> None:
+def _check_inside(graph: GraphTree, value: Value) -> None:
     """Check that a module inside of another one exists. Raises `NotFound`."""
-    step = plan.step(value.member)
-    if step is None or value.inner is None:
+    above, _, step, here = innermost(graph.plan, value)
+    if step is None or here.inner is None:
         return
-    path, below = (
-        join(above, step.path, "" if value.copy is None else str(value.copy), value.spot),
-        graph_at(step, value),
-    )
-    if below is not None:
-        _check_inside(graph, below, value.inner, path)
-        return
+    path = join(above, step.path, "" if here.copy is None else str(here.copy), here.spot)
     for _, module in graph.modules_at(path):
         names = [name for name, _ in module.named_modules() if name]
-        if value.inner.member not in names:
-            message = f"`{path}` has no module `{value.inner}` inside"
-            raise NotFound(message, suggest(value.inner.member, names, f"modules in `{path}`", most=12))
+        if here.inner.member not in names:
+            message = f"`{path}` has no module `{here.inner}` inside"
+            raise NotFound(message, suggest(here.inner.member, names, f"modules in `{path}`", most=12))
 
 
 @contextmanager

@@ -532,12 +532,12 @@ class GraphPlan:
 
     def mount_above(self, path: str) -> tuple[str, GraphPlan] | None:
         """The directly nested graph that contains what is at a path, with its own path."""
-        at = next((at for at in above(path) if at != path and at in self._nested), None)
-        return None if at is None else (at, self._nested[at])
+        at = next((at for at in above(path) if at != path and at in self._mounted), None)
+        return None if at is None else (at, self._mounted[at])
 
     @cached_property
-    def _nested(self) -> dict[str, GraphPlan]:
-        return dict(self._copied) | {path: mount.graph for path, mount in self.mounts()}
+    def _mounted(self) -> dict[str, GraphPlan]:
+        return dict(self.nested) | {path: mount.graph for path, mount in self.mounts()}
 
     def input(self, name: str) -> Input | None:
         return next((given for given in self.inputs if given.name == name), None)
@@ -587,10 +587,10 @@ class GraphPlan:
         while pending:
             path, graph = pending.pop()
             yield path, graph
-            pending += [(join(path, below), inner) for below, inner in reversed(graph._copied)]
+            pending += [(join(path, below), inner) for below, inner in reversed(graph.nested)]
 
     @cached_property
-    def _copied(self) -> list[tuple[str, GraphPlan]]:
+    def nested(self) -> list[tuple[str, GraphPlan]]:
         """All directly nested graphs with their paths; one for each copy with an index."""
         copies = (copy for step in self.steps for copy in step.copies or (step,))
         applied = (applied for copy in copies for applied in copy.applied())

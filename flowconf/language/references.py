@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flowconf.language.arguments import Call
 from flowconf.language.paths import join
 from flowconf.language.plan import Applied, Chain, GraphPlan, Input, Instance, Mount, Record, Shared, Step, Value
 from flowconf.language.registry import modules
-from flowconf.report import Advice, Suggestion, suggest
+from flowconf.report import Advice, Place, Suggestion, suggest
 
 FORM = re.compile(r"^([A-Za-z_]\w*(?:\.\w+)*)(?:\[(-?\d{1,9})\])?$")
 
@@ -124,13 +124,11 @@ def members(graph: GraphPlan, text: str) -> list[str]:
 
 
 def _members(graph: GraphPlan, value: Value) -> list[str]:
-    step = graph.step(value.member)
-    if step is None or value.index is not None:
+    levels = [*levels_of(graph, value)]
+    step, value = levels[-1].step, levels[-1].value
+    if step is None or value.inner is not None or value.key is not None:
         return []
-    if value.inner is not None:
-        below = graph_at(step, value)
-        return [] if below is None else _members(below, value.inner)
-    if value.key is not None:
+    if any(level.value.index is not None for level in levels):
         return []
     if step.repeat is not None and value.copy is None and not value.spot:
         return [str(copy) for copy in range(step.copy_count)]
@@ -285,6 +283,44 @@ def _at_innermost(members: Members, value: Value, index: int) -> Value | None:
     assert count is not None
     assert isinstance(count.value, int)
     return replace(value, copy=index % count.value)
+
+
+class Level(NamedTuple):
+    """A graph that a value leads through: its path with the numbers of copies, and the step and value in it.
+
+    `step` is None for an input.
+    """
+
+    path: str
+    graph: GraphPlan
+    step: Step | None
+    value: Value
+
+
+def levels_of(graph: GraphPlan, value: Value) -> Iterator[Level]:
+    """The graphs that a value leads through, outermost first. The last one has the member that gives it."""
+    path = ""
+    while True:
+        step = graph.step(value.member)
+        yield Level(path, graph, step, value)
+        below = None if step is None or value.inner is None else graph_at(step, value)
+        if step is None or value.inner is None or below is None:
+            return
+        path = join(path, step.path, "" if value.copy is None else str(value.copy), value.spot)
+        graph, value = below, value.inner
+
+
+def innermost(graph: GraphPlan, value: Value) -> Level:
+    """The graph with the member that gives a value."""
+    *_, last = levels_of(graph, value)
+    return last
+
+
+def place_of(graph: GraphPlan, value: Value) -> Place:
+    """Where the member that gives a value is written."""
+    level = innermost(graph, value)
+    member = level.step or level.graph.input(level.value.member)
+    return level.graph.place if member is None else member.place
 
 
 def graph_at(step: Step, value: Value) -> GraphPlan | None:

@@ -11,9 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from flowconf.graph.source.demand import without_copies
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan, Value
-from flowconf.language.references import NotFound, graph_of
+from flowconf.language.references import NotFound, innermost
 from flowconf.report import suggest
 
 
@@ -83,15 +84,10 @@ def check(
     graph: GraphPlan, value: Value, inside: Mapping[str, InnerValues], kinds: Mapping[str, str], above: str = ""
 ) -> None:
     """Raise `NotFound` for a reference to a module inside of another one that has no single value there."""
-    step = graph.step(value.member)
+    at, _, step, value = innermost(graph, value)
     if step is None or value.inner is None:
         return
-    copy = step.copy(value.copy)
-    path, applied = join(above, copy.path, value.spot), copy.spots[value.spot]
-    mounted = graph_of(applied)
-    if mounted is not None:
-        check(mounted, value.inner, inside, kinds, path)
-        return
+    path = join(above, without_copies(graph, at, of="equal"), step.copy(value.copy).path, value.spot)
     name, found = value.inner.member, inside.get(path)
     why = None if found is None else found.why_not(name)
     if found is None or why is None:

@@ -19,7 +19,7 @@ from flowconf.graph.shapes.fake_values import WantsNumbers, quiet, wants_numbers
 from flowconf.graph.shapes.locating import number_in
 from flowconf.language import references, registry
 from flowconf.language.config import Config
-from flowconf.language.plan import GraphPlan, Value
+from flowconf.language.plan import GraphPlan
 from flowconf.language.sections.phases import wanted_values
 from flowconf.language.training import MetricSection, TrainingConfig, listed
 from flowconf.report import Advice, Diagnostic, Label, Place, Reporter, Suggestion, dtype_name, first_line, raised_here
@@ -354,7 +354,7 @@ def show_rows(value: Tensor) -> str:
 
 def place_of(plan: GraphPlan, reference: str) -> Place:
     """Where the value that a reference names is written."""
-    return _place(plan, references.find_anywhere(plan, reference))
+    return references.place_of(plan, references.find_anywhere(plan, reference))
 
 
 def number_behind(plan: GraphPlan, reference: str, size: int) -> Place:
@@ -362,17 +362,8 @@ def number_behind(plan: GraphPlan, reference: str, size: int) -> Place:
     value = references.find_anywhere(plan, reference)
     step = plan.step(value.member)
     if step is None or value.inner is not None:
-        return _place(plan, value)
-    return number_in(step.body.target, size) or _place(plan, value)
-
-
-def _place(plan: GraphPlan, value: Value) -> Place:
-    step = plan.step(value.member)
-    if step is None:
-        given = plan.input(value.member)
-        return given.place if given is not None else plan.place
-    below = None if value.inner is None else references.graph_at(step, value)
-    return step.place if value.inner is None or below is None else _place(below, value.inner)
+        return references.place_of(plan, value)
+    return number_in(step.body.target, size) or references.place_of(plan, value)
 
 
 def problems_of(
