@@ -26,15 +26,7 @@ if TYPE_CHECKING:
         register_optimizer,
         register_schedule,
     )
-    from flowconf.report import (
-        ConfigError,
-        Diagnostic,
-        FlowconfError,
-        MachineError,
-        PathError,
-        RunError,
-        StepError,
-    )
+    from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, PathError, RunError, StepError
     from flowconf.train.callbacks.watched_run import WatchedRun
     from flowconf.train.data.declarations import provides
     from flowconf.train.data.splits import Resident, Splits

@@ -21,9 +21,7 @@ Described = Annotated[
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[OVERRIDES]...",
-        show_default=False,
-        help="Hydra overrides: key=value, +key=value, ~key, group=option.",
+        metavar="[OVERRIDES]...", show_default=False, help="Hydra overrides: key=value, +key=value, ~key, group=option."
     ),
 ]
 TrustOption = Annotated[

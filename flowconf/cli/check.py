@@ -10,15 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
-from flowconf.report import (
-    Diagnostic,
-    render_github,
-    render_json,
-    render_plain,
-    render_text,
-    wants_colour,
-    write_drawn,
-)
+from flowconf.report import Diagnostic, render_github, render_json, render_plain, render_text, wants_colour, write_drawn
 
 if TYPE_CHECKING:
     from flowconf.train.checks.road import Findings

@@ -14,10 +14,7 @@ def train(
     file: Annotated[
         str | None,
         typer.Argument(
-            metavar="FILE",
-            show_default=False,
-            help="A training config; omitted with --resume.",
-            autocompletion=configs,
+            metavar="FILE", show_default=False, help="A training config; omitted with --resume.", autocompletion=configs
         ),
     ] = None,
     overrides: Overrides = None,

@@ -85,11 +85,7 @@ def dot(
 
 class _Drawing:
     def __init__(
-        self,
-        picture: Folded,
-        marks: Mapping[str, str],
-        heat: Mapping[str, tuple[float, str]],
-        notes: Mapping[str, str],
+        self, picture: Folded, marks: Mapping[str, str], heat: Mapping[str, tuple[float, str]], notes: Mapping[str, str]
     ) -> None:
         self.picture, self.marks, self.heat, self.notes = picture, marks, heat, notes
         self.touched = set(marks) | {path.rpartition(".")[0] for path, kind in marks.items() if kind == "removed"}

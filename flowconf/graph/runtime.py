@@ -111,11 +111,7 @@ def arguments_of(value: Values, *names: str) -> dict[str, Values]:
 
 
 def route(
-    x: Values,
-    index: Tensor,
-    branches: Sequence[Callable[..., Values]],
-    names: Sequence[str],
-    *besides: Values,
+    x: Values, index: Tensor, branches: Sequence[Callable[..., Values]], names: Sequence[str], *besides: Values
 ) -> Values:
     """Apply the branch selected by `index` to each row; only selected branches run.
 

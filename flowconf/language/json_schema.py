@@ -42,11 +42,7 @@ DEFAULTS = {
                 "minProperties": 1,
                 "maxProperties": 1,
                 "additionalProperties": {
-                    "anyOf": [
-                        {"type": "string"},
-                        {"type": "null"},
-                        {"type": "array", "items": {"type": "string"}},
-                    ]
+                    "anyOf": [{"type": "string"}, {"type": "null"}, {"type": "array", "items": {"type": "string"}}]
                 },
             },
         ]

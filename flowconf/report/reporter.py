@@ -75,14 +75,7 @@ class Reporter:
         """A path of the document with dots."""
         return dotted((*self.base, *at))
 
-    def error(
-        self,
-        code: str,
-        message: str,
-        place: Place | None = None,
-        at: Path = (),
-        **more: Unpack[More],
-    ) -> None:
+    def error(self, code: str, message: str, place: Place | None = None, at: Path = (), **more: Unpack[More]) -> None:
         """Add an error about the value at the path `at`, or about another `place`."""
         more.setdefault("path", self.dotted(at))
         self.add(Diagnostic(code, message, self.value(at) if place is None else place, **more))

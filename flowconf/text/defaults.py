@@ -242,10 +242,7 @@ def circle(library: Library) -> Diagnostic:
 
 
 def missing_config(
-    library: Library,
-    config_path: str,
-    options: Sequence[str] | None,
-    overrides: Sequence[Override],
+    library: Library, config_path: str, options: Sequence[str] | None, overrides: Sequence[Override]
 ) -> Diagnostic:
     """A group or option that does not exist."""
     group, _, option = config_path.rpartition("/")

@@ -26,10 +26,7 @@ class Phases:
     """The progress of a run through its phases. `current` is a name, or None outside of all phases."""
 
     def __init__(
-        self,
-        sections: Mapping[str, PhaseSection],
-        length: RunLength,
-        direction: Callable[[Trend], str],
+        self, sections: Mapping[str, PhaseSection], length: RunLength, direction: Callable[[Trend], str]
     ) -> None:
         """`direction` is `min` for a trend of values of which the smaller ones are better, else `max`."""
         self.sections = list(sections.values())

@@ -60,12 +60,7 @@ DEFAULT_EPOCHS = 10
 
 
 def prepare(
-    config: Config,
-    runs: Path,
-    inference: Inference | None = None,
-    *,
-    weights: bool = True,
-    team: Team | None = None,
+    config: Config, runs: Path, inference: Inference | None = None, *, weights: bool = True, team: Team | None = None
 ) -> Job:
     """Build the graph with its weights, make the data, and everything that depends on both.
 

@@ -48,10 +48,7 @@ TRANSFORMER_LAYER: Ways = {
     "bias": lambda m: m.linear1.bias is not None,
 }
 WAYS: dict[str, Ways] = {
-    "MultiheadAttention": {
-        "bias": lambda m: m.in_proj_bias is not None,
-        "add_bias_kv": lambda m: m.bias_k is not None,
-    },
+    "MultiheadAttention": {"bias": lambda m: m.in_proj_bias is not None, "add_bias_kv": lambda m: m.bias_k is not None},
     "TransformerEncoderLayer": TRANSFORMER_LAYER,
     "TransformerDecoderLayer": TRANSFORMER_LAYER,
     "Transformer": {

@@ -6,16 +6,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, lru_cache
 
-from flowconf.language.advice.vocabulary import (
-    ABSENT,
-    ADVICE,
-    CONFIG,
-    ENDINGS,
-    MODULES,
-    NAMES,
-    NOT_MODULES,
-    PAIRS,
-)
+from flowconf.language.advice.vocabulary import ABSENT, ADVICE, CONFIG, ENDINGS, MODULES, NAMES, NOT_MODULES, PAIRS
 from flowconf.report import Advice, Available, Suggestion, suggest
 
 _CALL = re.compile(r"([\w.]+)\((\w+=.*)\)")

@@ -415,11 +415,7 @@ PAIRS: dict[str, dict[str, str]] = {
         "32|32-true|float32|full|single|highest": "precision: fp32",
         "tensorfloat32|high|medium": "precision: tf32",
     },
-    "dtype": {
-        "float16|half": "precision: fp16",
-        "bfloat16": "precision: bf16",
-        "float32": "precision: fp32",
-    },
+    "dtype": {"float16|half": "precision: fp16", "bfloat16": "precision: bf16", "float32": "precision: fp32"},
     "strategy": {
         "ddp_.*|dp|data_parallel|auto": "strategy: ddp",
         "(fsdp|deepspeed|zero|full_shard).*": "strategy: fsdp",

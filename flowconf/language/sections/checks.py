@@ -82,10 +82,7 @@ def provided_fields(data_set: str) -> tuple[str, ...] | None:
 
 
 def check_references(
-    training: TrainingConfig,
-    plan: GraphPlan,
-    fields: Collection[str] | None,
-    reporter: Reporter,
+    training: TrainingConfig, plan: GraphPlan, fields: Collection[str] | None, reporter: Reporter
 ) -> None:
     """Report references that are neither a value of the graph nor one of the `fields` (None: not known yet)."""
     for where, reference in _references(training):
@@ -163,11 +160,7 @@ def _check_devices(training: TrainingConfig, reporter: Reporter) -> None:
 
 
 def _check_reference(
-    reference: str,
-    plan: GraphPlan,
-    fields: Collection[str] | None,
-    where: Path,
-    reporter: Reporter,
+    reference: str, plan: GraphPlan, fields: Collection[str] | None, where: Path, reporter: Reporter
 ) -> None:
     if fields is not None and reference in fields:
         return

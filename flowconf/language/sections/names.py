@@ -57,12 +57,7 @@ def check_overruled(written: Mapping[Path, Node], reporter: Reporter) -> None:
 
 
 def _check_section(
-    table: Table,
-    path: Path,
-    name: str,
-    section: OpenSection,
-    reporter: Reporter,
-    shared: Collection[str] = (),
+    table: Table, path: Path, name: str, section: OpenSection, reporter: Reporter, shared: Collection[str] = ()
 ) -> None:
     """Check the name of a section and its arguments; `shared` ones are written in another section."""
     place, given = reporter.value((*path, "name")), {*section.args, *shared}

@@ -77,12 +77,7 @@ def _check_order(training: TrainingConfig, name: str, before: str | None, report
         reporter.error("FC0122", message, reporter.key(where), at=where, advice=advice)
 
 
-def _check_phase(
-    training: TrainingConfig,
-    phase: PhaseSection,
-    where: Path,
-    reporter: Reporter,
-) -> None:
+def _check_phase(training: TrainingConfig, phase: PhaseSection, where: Path, reporter: Reporter) -> None:
     for key in ("when", "until"):
         condition: Condition | None = getattr(phase, key)
         if condition is not None:

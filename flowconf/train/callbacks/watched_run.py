@@ -10,15 +10,7 @@ from flowconf.graph.graph import Graph
 from flowconf.report import Diagnostic, RunError
 from flowconf.train.job import Job
 from flowconf.train.runs.folder import Run
-from flowconf.train.runs.media import (
-    Media,
-    check_name,
-    figure_of,
-    histogram_of,
-    image_of,
-    number_of,
-    text_of,
-)
+from flowconf.train.runs.media import Media, check_name, figure_of, histogram_of, image_of, number_of, text_of
 
 Named = Mapping[str, Any]
 

@@ -104,11 +104,7 @@ def _heads(file: str) -> Iterator[tuple[str, tuple[int, ...], torch.dtype]]:
 
 @provides(shapes=_array_fields, paths=("train", "validation", "test"), cacheable=True)
 def arrays(
-    *,
-    train: str,
-    validation: str | Share | None = None,
-    test: str | Share | None = None,
-    split_seed: Count = 0,
+    *, train: str, validation: str | Share | None = None, test: str | Share | None = None, split_seed: Count = 0
 ) -> Splits:
     """Named arrays from `.npz` or `.safetensors` files, whose first dimension is the rows; each array is a field.
 

@@ -19,14 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from flowconf.report import (
-    Diagnostic,
-    bytes_in_words,
-    counted,
-    from_json,
-    printable,
-    why_not,
-)
+from flowconf.report import Diagnostic, bytes_in_words, counted, from_json, printable, why_not
 from flowconf.text.output import sync_folder
 from flowconf.train.data.cache_reading import Unusable, splits_in
 from flowconf.train.data.cache_writing import PATH, Writer, refusing

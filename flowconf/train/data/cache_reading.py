@@ -14,9 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from flowconf.graph.weights.sources import as_unicode
-from flowconf.report import (
-    from_json,
-)
+from flowconf.report import from_json
 from flowconf.train.data.boxes import BoxFormat
 from flowconf.train.data.collate import Batch, Field, scaled
 from flowconf.train.data.recipe import Stamp, stamp

@@ -17,14 +17,7 @@ from torch import Tensor
 
 from flowconf.graph.weights.files import header_of
 from flowconf.graph.weights.seal import data_of
-from flowconf.report import (
-    ConfigError,
-    Diagnostic,
-    MachineError,
-    Place,
-    dtype_name,
-    why_not,
-)
+from flowconf.report import ConfigError, Diagnostic, MachineError, Place, dtype_name, why_not
 from flowconf.train.data.batches import RowStream, batch_of
 from flowconf.train.data.cache_reading import CONTENTS, NAMES, Contents, Names, Rows
 from flowconf.train.data.collate import scaled, typed_shape

@@ -31,11 +31,7 @@ RESIDENT = 512 * 2**20
 """Maximum bytes of decoded images that are kept in memory."""
 FIRST = 8
 """Files of a split of which one has to be an image, to know the size of its images."""
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 """The names of the split folders of an image data set, case-insensitive."""
 JUNK = ("__macosx", "@eadir", "$recycle.bin", "lost+found")
 """Folders that systems create, besides hidden ones, in lower case."""

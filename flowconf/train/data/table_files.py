@@ -110,11 +110,7 @@ def read_table(file: str, columns: Sequence[str], form: Format) -> Table:
 
 
 def divided(
-    read: Callable[[str], Table],
-    train: str,
-    validation: str | float | None,
-    test: str | float | None,
-    split_seed: int,
+    read: Callable[[str], Table], train: str, validation: str | float | None, test: str | float | None, split_seed: int
 ) -> dict[str, tuple[Table, Tensor]]:
     """The tables and rows (int64) of `train`, `validation` and `test`: other files, or shares of the training rows.
 

@@ -188,11 +188,7 @@ class _Wandb:
 
 
 def mlflow(
-    run: LoggedRun,
-    *,
-    tracking_uri: str | None = None,
-    experiment: str = "flowconf",
-    tags: dict[str, str] | None = None,
+    run: LoggedRun, *, tracking_uri: str | None = None, experiment: str = "flowconf", tags: dict[str, str] | None = None
 ) -> Logger:
     """MLflow. `tracking_uri` is a server or another location that MLflow supports; null: from the environment."""
     import mlflow as client

@@ -59,10 +59,7 @@ def start(task: Task, processes: int) -> Path:
         folder = Path(name)
         (folder / TASK).write_bytes(pickle.dumps(task))
         try:
-            with (
-                environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **threads(processes)}),
-                _quiet(),
-            ):
+            with environment({FOLDER: name, PATIENCE: os.environ.get(PATIENCE, "300"), **threads(processes)}), _quiet():
                 _launch(task, processes, folder)
         except ChildFailedError as failure:
             if noted_end(folder) == INTERRUPTED:
