@@ -67,6 +67,17 @@ EXAMPLES: dict[Path, str] = {
 }
 """The advice for a missing mapping, a wrong value, or an unknown key, by path in the config; `*` is any name."""
 
+NAMING: dict[Path, tuple[str, registry.Table]] = {
+    ("data",): ("name", registry.datasets),
+    ("optimizer",): ("name", registry.optimizers),
+    ("schedule",): ("name", registry.schedules),
+    ("schedule", "*"): ("name", registry.schedules),
+    ("loss", "*"): ("fn", registry.losses),
+    ("metrics", "*"): ("fn", registry.metrics),
+    ("callbacks", "*"): ("name", registry.callbacks),
+}
+"""The mappings that choose a registered name: the key that chooses it, and its table."""
+
 TOP = ("model", "defaults", *TrainingConfig.model_fields)
 
 SECTIONS: dict[str, type[Section]] = {
@@ -113,6 +124,24 @@ def name_of(where: Path, value: object, free: Collection[str], reporter: Reporte
     if isinstance(meant, Suggestion) and reporter.key(where).word is None:
         return Suggestion(f"name: {meant.write}", at=reporter.pair(where))
     return Suggestion("name", instead_of=key, otherwise="use `name`")
+
+
+def as_key(where: Path) -> str | None:
+    """The advice for a registered name that is written as a key: `schedule: {cosine: {...}}`."""
+    key, naming = str(where[-1]), _naming(where[:-1])
+    if naming is None or key not in naming[1].names():
+        return None
+    return f"write `{naming[0]}: {key}`, with the keys of `{key}` beside it"
+
+
+def as_member(where: Path) -> str | None:
+    """The advice for a missing key that chooses a registered name, after which the mapping is called."""
+    owner, naming = str(where[-2]), _naming(where[:-1])
+    return f"write `{where[-1]}: {owner}`" if naming is not None and owner in naming[1].names() else None
+
+
+def _naming(owner: Path) -> tuple[str, registry.Table] | None:
+    return next((naming for shape, naming in NAMING.items() if matches(shape, owner)), None)
 
 
 def taken(key: str, ours: str) -> str:

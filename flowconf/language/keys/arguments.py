@@ -63,7 +63,8 @@ class Arguments:
         own = [] if self.section is None else [key for key in type(self.section).model_fields if key != "name"]
         allowed = [known for known in self.signature.names if known not in self.taken] + own
         free = [known for known in allowed if known not in self.given]
-        advice = sections.name_of(where, value, free, self.reporter) or self._instead(argument, free, allowed, lacking)
+        advice = sections.as_key(where) or sections.name_of(where, value, free, self.reporter)
+        advice = advice or self._instead(argument, free, allowed, lacking)
         chosen = self._chosen_later(where)
         if chosen is not None and not isinstance(advice, Suggestion):
             labels = (Label(f"`{self.name}` is chosen here", chosen),)

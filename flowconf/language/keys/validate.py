@@ -219,6 +219,7 @@ class _Report:
         fn = owner.get("fn") if isinstance(owner, dict) and "args" in allowed else None
         is_graph = not self.is_config or where[0] == "model"
         hint = hints.for_unknown_key(key, owner, self._at(where), free) if is_graph else None
+        hint = hint or (sections.as_key(where) if self.is_config else None)
         hint = hint or sections.for_argument(fn, where, self._at(where), "args" in free, self.reporter)
         hint = hint or self._of_another_tool(where, allowed, free) or sections.example((*self.base, *where))
         if hint is None and lacking is not None and nearest(key, free) is None:
@@ -278,7 +279,7 @@ class _Report:
         if strangers and any(map(misplaced.is_open, models_at(model, self.data, where[:-1]))):
             self._stranger((*where[:-1], strangers[0]), own, [key], key)
             return
-        hint = f"write `{key}: ...`"
+        hint = (sections.as_member(where) if self.is_config and len(where) > 1 else None) or f"write `{key}: ...`"
         if key == "merge":
             hint = f"write `merge: add`, or another of {joined(schema.MERGES[1:])}, or a module"
         name = self._owner(where).removeprefix("in ") if where[:-1] or self.base else "the document"
