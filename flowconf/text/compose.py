@@ -41,6 +41,8 @@ from flowconf.text.merge import MISSING, MergeRules, drop, merge, nested, remova
 from flowconf.text.output import write_output
 from flowconf.text.overrides import Override
 from flowconf.text.overruled import Overruled, overruled
+from flowconf.text.quoting import quoted
+from flowconf.text.setting import apply, may_name_graphs
 from flowconf.text.source import absolute
 
 if TYPE_CHECKING:
@@ -139,7 +141,7 @@ def multirun(
     composer = _Composer(_library(file, overrides, rules))
     typed = words.parse(overrides)
     composer.check_settings(typed)
-    quoted = [words.quoted(one.typed) for one in typed]
+    in_quotes = [quoted(one.typed) for one in typed]
 
     made = [one for one in (folder, folder.parent, folder.parent.parent) if not one.exists()]
     before = _record_before(folder / SWEEP)
@@ -147,7 +149,7 @@ def multirun(
         hydra_bridge.sweep(
             composer.library,
             folder,
-            quoted,
+            in_quotes,
             partial(_checked, composer, check),
             partial(_started, composer, job, folder),
         )
@@ -207,8 +209,8 @@ class _Composer:
         root = self.merged(composed, chosen, lost)
         for override in overrides:
             if not override.parsed.is_hydra_override() and not self.chooses(override):
-                root = words.apply(root, override, self.rules, self.library.groups)
-                root = self.library.expand(root) if words.may_name_graphs(override, self.rules) else root
+                root = apply(root, override, self.rules, self.library.groups)
+                root = self.library.expand(root) if may_name_graphs(override, self.rules) else root
         root = self.finished(root)
         lost = [value for value in lost if value.holds(root)]
         warnings = (*self.library.warnings(), *(value.warning() for value in lost))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from flowconf.api import check, compose
 from flowconf.report import ConfigError, Diagnostic
 from flowconf.text.compose import Composition
-from flowconf.text.overrides import parse, quoted
+from flowconf.text.overrides import parse
+from flowconf.text.quoting import quoted
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
