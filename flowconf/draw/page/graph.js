@@ -1,7 +1,6 @@
 // The page of a graph: the map, the panel, the tools above them, and the keys.
 
 import { readAddress, writeAddress } from "./address.js";
-import { cardOf, sizeOf } from "./cards.js";
 import { cameraOf } from "./camera.js";
 import { button, draw, make } from "./dom.js";
 import { disturb, layOut } from "./layout.js";
@@ -10,214 +9,242 @@ import { chooserOf, overlaysOf } from "./overlays.js";
 import { panelOf } from "./panel.js";
 import { searchOf } from "./search.js";
 import { tracedFrom } from "./trace.js";
-import { above, folds, isPackaged, pathOf, treeOf, walk } from "./tree.js";
+import { above, folds, pathOf, treeOf, walk } from "./tree.js";
+import { unfoldWhatFits } from "./unfolding.js";
 
-const SMALLEST = 0.72, TRIES = 60, MOST_SHOWN = 1000;
+const MOST_SHOWN = 1000;
 
 /**
  * Show the graph of `data` in the element `place`. `selected`, if there is one, is called with the id of what is selected; the address of the
- * page does not keep the view of such a graph if `isFirst`. Gives a function that selects by id, and the ids that there are.
+ * page does not keep the view of such a graph if `isFirst`. Gives a function that selects by id, and one that tells whether there is an id.
  */
 export function showGraph(data, place, selected = null, isFirst = false) {
-  const tree = treeOf(data.graph, data.marks, data.folds_rest), { root } = tree;
-  const overlays = overlaysOf(tree, data.overlays);
-  const state = { selected: null, overlay: "", shapes: false, traces: false, found: null, isDefault: true };
-  const stage = draw("g");
-  const arrow = draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, draw("path", { d: "M0 0.800L7 4L0 7.200z" }));
-  const svg = draw("svg", { class: "map", tabindex: "0", "aria-label": `map of ${root.name}` }, draw("defs", {}, arrow), stage);
-  const side = make("aside", { "aria-live": "polite" });
-  const search = searchOf(root, (hits) => {
-    state.found = hits.length ? new Set(hits) : null;
-    show();
-  }, (one) => go(one, false), () => svg.focus());
-  const choice = chooserOf(overlays);
-  const shapes = button("shapes", () => turnOn("shapes", !state.shapes), { "aria-pressed": "false" });
-  const traces = button("trace", () => turnOn("traces", !state.traces), { "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" });
-  const switches = { shapes, traces };
-  const tool = (text, title, act) => button(text, act, { title, "aria-label": title });
-  const view = cameraOf(svg, stage);
-  place.classList.add("graph");
-  place.append(
-    make("header", {}, make("h1", {}, data.heading ?? (root.name || "graph")), search.element,
-      make("div", { class: "tools" }, choice, shapes, traces, tool("unfold", "unfold one level", () => deepen(1)), tool("fold", "fold all", () => deepen(-1)), tool("−", "zoom out", () => view.zoom(1 / 1.25)), tool("+", "zoom in", () => view.zoom(1.25)), tool("fit", "fit into the window", () => view.fit(root.size)))),
-    make("main", {}, svg, side),
-  );
+  const page = new GraphPage(data, place, selected, isFirst);
+  page.start();
+  const { nodes } = page.tree;
+  return { choose: (id) => page.select(nodes.get(id) ?? null, false), has: (id) => nodes.has(id) };
+}
 
-  const aspect = () => Math.min(2, Math.max(0.3, svg.clientWidth / (svg.clientHeight || 1)));
-  const arrange = () => layOut(root, { aspect: aspect(), overlay: overlays[state.overlay], shapes: state.shapes });
-
-  /** Draw all that has changed. */
-  function show() {
-    arrange();
-    state.traced = state.traces && state.selected ? tracedFrom(state.selected) : null;
-    stage.replaceChildren(mapOf(root, state));
-    side.replaceChildren(...panelOf(tree, data, state, overlays[state.overlay || "parameters"], (one) => go(one)));
-    const open = [...walk(root)].filter((one) => one.open && one.parent).map((one) => one.id);
-    if (!isFirst) writeAddress({ open: state.isDefault ? null : open, at: state.selected?.id, show: state.overlay, shapes: state.shapes });
+class GraphPage {
+  constructor(data, place, selected, isFirst) {
+    Object.assign(this, { data, place, selected, isFirst });
+    this.tree = treeOf(data.graph, data.marks, data.folds_rest);
+    this.root = this.tree.root;
+    this.overlays = overlaysOf(this.tree, data.overlays);
+    this.state = { selected: null, overlay: "", shapes: false, traces: false, found: null, isDefault: true };
+    this.stage = draw("g");
+    this.svg = draw("svg", { class: "map", tabindex: "0", "aria-label": `map of ${this.root.name}` }, draw("defs", {}, arrow()), this.stage);
+    this.view = cameraOf(this.svg, this.stage);
+    this.side = make("aside", { "aria-live": "polite" });
+    this.search = searchOf(this.root, (hits) => this.mark(hits), (one) => this.go(one, false), () => this.svg.focus());
+    this.choice = chooserOf(this.overlays);
+    this.switches = {
+      shapes: button("shapes", () => this.turnOn("shapes", !this.state.shapes), { "aria-pressed": "false" }),
+      traces: button("trace", () => this.turnOn("traces", !this.state.traces), { "aria-pressed": "false", title: "fade what the selection does not depend on, and what does not depend on it" }),
+    };
+    place.classList.add("graph");
+    place.append(this.header(), make("main", {}, this.svg, this.side));
+    this.listen();
   }
 
-  function setOpen(one, open) {
+  /** The title, the search and the tools. */
+  header() {
+    const { view, root, switches } = this;
+    const tool = (text, title, act) => button(text, act, { title, "aria-label": title });
+    const tools = [
+      this.choice, switches.shapes, switches.traces,
+      tool("unfold", "unfold one level", () => this.deepen(1)), tool("fold", "fold all", () => this.deepen(-1)),
+      tool("−", "zoom out", () => view.zoom(1 / 1.25)), tool("+", "zoom in", () => view.zoom(1.25)),
+      tool("fit", "fit into the window", () => view.fit(root.size)),
+    ];
+    return make("header", {}, make("h1", {}, this.data.heading ?? (root.name || "graph")), this.search.element, make("div", { class: "tools" }, tools));
+  }
+
+  listen() {
+    this.svg.addEventListener("click", (event) => this.click(event));
+    this.svg.addEventListener("dblclick", (event) => {
+      const one = this.nodeAt(event.target);
+      if (one && folds(one) && !event.target.closest(".fold")) this.toggle(one);
+    });
+    this.choice.addEventListener("change", () => this.setOverlay(this.choice.value));
+    const keys = this.keys();
+    this.place.addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {
+        if (event.key !== "/" || event.target === this.search.input) return;
+      }
+      if (!keys[event.key]) return;
+      event.preventDefault();
+      keys[event.key]();
+    });
+    matchMedia("print").addEventListener("change", (event) => this.print(event.matches));
+    addEventListener("hashchange", () => this.place.isConnected && this.start());
+  }
+
+  /** What the keys do. */
+  keys() {
+    const { view, switches, search, state } = this;
+    return {
+      ArrowDown: () => this.move(0, 1), ArrowUp: () => this.move(0, -1), ArrowRight: () => this.move(1, 0), ArrowLeft: () => this.move(-1, 0),
+      Enter: () => this.turn(state.selected), Escape: () => this.go(null),
+      "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25), 0: () => view.fit(this.root.size),
+      s: () => switches.shapes.click(), t: () => switches.traces.click(), "/": () => search.input.focus(),
+    };
+  }
+
+  /** Show what the address of the page, the data or the window asks for. */
+  start() {
+    const { data, root, state, tree } = this, given = readAddress();
+    root.open = true;
+    for (const one of walk(root)) if (one.parent) this.setOpen(one, given.open?.includes(one.id) ?? false);
+    const overlay = given.show || data.show;
+    state.overlay = overlay in this.overlays ? overlay : "";
+    this.choice.value = state.overlay;
+    if (given.open === null) this.unfoldFirst();
+    state.isDefault = given.open === null;
+    this.turnOn("shapes", given.shapes);
+    this.view.fit(root.size);
+    const chosen = given.at && (tree.nodes.get(given.at) ?? [...walk(root)].find((one) => pathOf(one) === given.at));
+    if (chosen) this.go(chosen, false);
+  }
+
+  /** Unfold what is marked, or else so many levels as the data asks for, or as fit. */
+  unfoldFirst() {
+    const marked = [...walk(this.root)].filter((one) => one.mark);
+    if (marked.length) for (const one of marked.flatMap(above)) this.setOpen(one, true);
+    else if (this.data.depth) for (const one of walk(this.root)) this.setOpen(one, one.depth < this.data.depth);
+    else unfoldWhatFits(this.root, this.svg, (one, open) => this.setOpen(one, open), () => this.arrange());
+  }
+
+  arrange() {
+    const { svg, state } = this;
+    const aspect = Math.min(2, Math.max(0.3, svg.clientWidth / (svg.clientHeight || 1)));
+    layOut(this.root, { aspect, overlay: this.overlays[state.overlay], shapes: state.shapes });
+  }
+
+  /** Draw all that has changed. */
+  show() {
+    const { root, state } = this;
+    this.arrange();
+    state.traced = state.traces && state.selected ? tracedFrom(state.selected) : null;
+    this.stage.replaceChildren(mapOf(root, state));
+    this.side.replaceChildren(...panelOf(this.tree, this.data, state, this.overlays[state.overlay || "parameters"], (one) => this.go(one)));
+    const open = [...walk(root)].filter((one) => one.open && one.parent).map((one) => one.id);
+    if (!this.isFirst) writeAddress({ open: state.isDefault ? null : open, at: state.selected?.id, show: state.overlay, shapes: state.shapes });
+  }
+
+  // Folding
+
+  setOpen(one, open) {
     if (!folds(one) || !one.parent || one.open === open) return;
     one.open = open;
     disturb(one);
   }
 
-  function toggle(one) {
-    state.isDefault = false;
+  toggle(one) {
+    this.state.isDefault = false;
     const corner = placeOf(one);
-    setOpen(one, !one.open);
-    arrange();
-    const now = placeOf(one);
-    view.pan((corner.x - now.x) * view.camera.scale, (corner.y - now.y) * view.camera.scale);
-    show();
-  }
-
-  /** Unfold the next level everywhere, or fold all. */
-  function deepen(step) {
-    state.isDefault = false;
-    const shown = [...visible(root)];
-    let count = shown.length;
-    for (const one of step > 0 ? shown.filter((one) => folds(one) && !one.open) : walk(root)) {
-      count += one.children.length;
-      if (step < 0 || count <= MOST_SHOWN) setOpen(one, step > 0);
-    }
-    show();
-    view.fit(root.size);
-  }
-
-  /** Select a node, or none: what is around it unfolds, and the map moves to it. */
-  function go(one, focus = true) {
-    select(one, focus);
-    selected?.(one?.id ?? null);
-  }
-
-  function select(one, focus) {
-    state.selected = one;
-    for (const node of one ? above(one) : []) {
-      if (!node.open && node.parent) state.isDefault = false;
-      setOpen(node, true);
-    }
-    show();
-    if (!one) return;
-    view.reveal(placeOf(one));
-    if (focus) elementOf(one)?.focus({ preventScroll: true });
+    this.setOpen(one, !one.open);
+    this.arrange();
+    const now = placeOf(one), { scale } = this.view.camera;
+    this.view.pan((corner.x - now.x) * scale, (corner.y - now.y) * scale);
+    this.show();
   }
 
   /** Fold or unfold a node by key, and keep the focus on it. */
-  function turn(one) {
+  turn(one) {
     if (!one || !folds(one)) return;
-    toggle(one);
-    elementOf(one).focus({ preventScroll: true });
+    this.toggle(one);
+    this.elementOf(one).focus({ preventScroll: true });
   }
 
-  function elementOf(one) {
-    return stage.querySelector(`[data-id="${CSS.escape(one.id)}"]`);
+  /** Unfold the next level everywhere, or fold all. */
+  deepen(step) {
+    this.state.isDefault = false;
+    const shown = [...visible(this.root)];
+    let count = shown.length;
+    for (const one of step > 0 ? shown.filter((one) => folds(one) && !one.open) : walk(this.root)) {
+      count += one.children.length;
+      if (step < 0 || count <= MOST_SHOWN) this.setOpen(one, step > 0);
+    }
+    this.show();
+    this.view.fit(this.root.size);
   }
 
-  function nodeAt(target) {
-    const element = target.closest?.("[data-id]");
-    return element ? tree.nodes.get(element.getAttribute("data-id")) : null;
+  // Selection
+
+  click(event) {
+    if (this.view.wasDragged()) return;
+    const one = this.nodeAt(event.target);
+    if (one && event.target.closest(".fold")) this.toggle(one);
+    else this.go(one);
   }
 
-  svg.addEventListener("click", (event) => {
-    if (view.wasDragged()) return;
-    const one = nodeAt(event.target);
-    if (one && event.target.closest(".fold")) toggle(one);
-    else go(one);
-  });
-  svg.addEventListener("dblclick", (event) => {
-    const one = nodeAt(event.target);
-    if (one && folds(one) && !event.target.closest(".fold")) toggle(one);
-  });
-
-  choice.addEventListener("change", () => setOverlay(choice.value));
-
-  function setOverlay(name) {
-    state.overlay = name in overlays ? name : "";
-    choice.value = state.overlay;
-    show();
+  /** Select a node, or none: what is around it unfolds, and the map moves to it. */
+  go(one, focus = true) {
+    this.select(one, focus);
+    this.selected?.(one?.id ?? null);
   }
 
-  /** Show shapes or traces, or not. */
-  function turnOn(name, on) {
-    state[name] = on;
-    switches[name].setAttribute("aria-pressed", String(on));
-    show();
+  select(one, focus) {
+    this.state.selected = one;
+    for (const node of one ? above(one) : []) {
+      if (!node.open && node.parent) this.state.isDefault = false;
+      this.setOpen(node, true);
+    }
+    this.show();
+    if (!one) return;
+    this.view.reveal(placeOf(one));
+    if (focus) this.elementOf(one)?.focus({ preventScroll: true });
   }
 
   /** Select the next node in a direction. */
-  function move(dx, dy) {
-    const others = [...visible(root)].filter((one) => one.card.shape !== "joint" && one.kind !== "output");
-    go(state.selected ? nextTo(state.selected, others, dx, dy) : others[0]);
+  move(dx, dy) {
+    const others = [...visible(this.root)].filter((one) => one.card.shape !== "joint" && one.kind !== "output");
+    this.go(this.state.selected ? nextTo(this.state.selected, others, dx, dy) : others[0]);
   }
 
-  const keys = {
-    ArrowDown: () => move(0, 1), ArrowUp: () => move(0, -1), ArrowRight: () => move(1, 0), ArrowLeft: () => move(-1, 0),
-    Enter: () => turn(state.selected),
-    Escape: () => go(null), "+": () => view.zoom(1.25), "=": () => view.zoom(1.25), "-": () => view.zoom(1 / 1.25),
-    0: () => view.fit(root.size), s: () => shapes.click(), t: () => traces.click(), "/": () => search.input.focus(),
-  };
-  place.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, aside, header")) {
-      if (event.key !== "/" || event.target === search.input) return;
-    }
-    if (!keys[event.key]) return;
-    event.preventDefault();
-    keys[event.key]();
-  });
-
-  const area = (one) => one.size.width * one.size.height;
-  const room = () => (svg.clientWidth * svg.clientHeight) / SMALLEST ** 2;
-  const insideArea = (one) => one.children.reduce((sum, child) => sum + area({ size: sizeOf(child, cardOf(child)) }), 0);
-
-  /** Unfold as many levels as fit into the window and stay legible. */
-  function unfoldWhatFits() {
-    root.open = true;
-    arrange();
-    let tries = TRIES;
-    let level = root.children;
-    while (level.length && tries > 0) {
-      for (const one of level) {
-        if (!folds(one) || isPackaged(one) || tries <= 0 || area(root) + insideArea(one) > room()) continue;
-        tries -= 1;
-        setOpen(one, true);
-        arrange();
-        const scale = Math.min((svg.clientWidth - 48) / root.size.width, (svg.clientHeight - 48) / root.size.height);
-        if (scale < SMALLEST) setOpen(one, false);
-      }
-      level = level.filter((one) => one.open).flatMap((one) => one.children);
-    }
-    arrange();
+  elementOf(one) {
+    return this.stage.querySelector(`[data-id="${CSS.escape(one.id)}"]`);
   }
 
-  function start() {
-    const given = readAddress();
-    root.open = true;
-    for (const one of walk(root)) if (one.parent) setOpen(one, given.open?.includes(one.id) ?? false);
-    const overlay = given.show || data.show;
-    state.overlay = overlay in overlays ? overlay : "";
-    choice.value = state.overlay;
-    const marked = [...walk(root)].filter((one) => one.mark);
-    if (given.open === null && marked.length) for (const one of marked.flatMap(above)) setOpen(one, true);
-    else if (given.open === null && data.depth) for (const one of walk(root)) setOpen(one, one.depth < data.depth);
-    else if (given.open === null) unfoldWhatFits();
-    state.isDefault = given.open === null;
-    turnOn("shapes", given.shapes);
-    view.fit(root.size);
-    const chosen = given.at && (tree.nodes.get(given.at) ?? [...walk(root)].find((one) => pathOf(one) === given.at));
-    if (chosen) go(chosen, false);
+  nodeAt(target) {
+    const element = target.closest?.("[data-id]");
+    return element ? this.tree.nodes.get(element.getAttribute("data-id")) : null;
   }
 
-  matchMedia("print").addEventListener("change", (event) => {
-    if (event.matches) {
-      stage.removeAttribute("transform");
-      svg.setAttribute("viewBox", `0 0 ${root.size.width} ${root.size.height}`);
+  // What is shown of each node
+
+  /** Mark what a search has found. */
+  mark(hits) {
+    this.state.found = hits.length ? new Set(hits) : null;
+    this.show();
+  }
+
+  setOverlay(name) {
+    this.state.overlay = name in this.overlays ? name : "";
+    this.choice.value = this.state.overlay;
+    this.show();
+  }
+
+  /** Show shapes or traces, or not. */
+  turnOn(name, on) {
+    this.state[name] = on;
+    this.switches[name].setAttribute("aria-pressed", String(on));
+    this.show();
+  }
+
+  /** Show the whole map on paper, and what the camera shows on the screen. */
+  print(isOnPaper) {
+    if (isOnPaper) {
+      this.stage.removeAttribute("transform");
+      this.svg.setAttribute("viewBox", `0 0 ${this.root.size.width} ${this.root.size.height}`);
     } else {
-      svg.removeAttribute("viewBox");
-      view.apply();
+      this.svg.removeAttribute("viewBox");
+      this.view.apply();
     }
-  });
-  addEventListener("hashchange", () => place.isConnected && start());
-  start();
-  return { choose: (id) => select(tree.nodes.get(id) ?? null, false), has: (id) => tree.nodes.has(id) };
+  }
+}
+
+function arrow() {
+  return draw("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" }, draw("path", { d: "M0 0.800L7 4L0 7.200z" }));
 }
