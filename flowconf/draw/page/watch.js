@@ -1,7 +1,7 @@
 // The page of runs while they run: it asks its server for what is new, once a second, while it can be seen.
 
 import { make } from "./dom.js";
-import { reportIn } from "./report.js";
+import { Report } from "./report.js";
 
 const BETWEEN = 1000, AFTER_FAILURE = 2000, SHARE = 0.2;
 
@@ -9,7 +9,7 @@ const BETWEEN = 1000, AFTER_FAILURE = 2000, SHARE = 0.2;
 export function showWatched(_, place) {
   const state = make("p", { class: "state", role: "status" });
   place.append(state);
-  const report = reportIn(place, () => null, graphOf);
+  const report = new Report(place, () => null, graphOf);
   const runs = new Map();
   let since = "", differs = [], notes = [], waiting = null, isNew = false, rests = 0;
 
