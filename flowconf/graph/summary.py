@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -11,7 +11,7 @@ from flowconf.graph.freezing import is_frozen
 from flowconf.graph.tree import GraphTree
 from flowconf.language.paths import join
 from flowconf.language.plan import Mount, Shared, Step
-from flowconf.language.settings import Checkpoint, Setting
+from flowconf.language.settings import Checkpoint
 from flowconf.report.html import html_table
 
 
@@ -59,59 +59,45 @@ def rows(graph: GraphTree) -> Summary:
 
     A tied parameter is counted in every row that has it, and once in the first.
     """
-    shared: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for tie in graph.plan.all_ties():
-        shared.setdefault(tie.path, []).append(f"{tie.parameter} is {tie.other}")
+        notes.setdefault(tie.path, []).append(f"{tie.parameter} is {tie.other}")
     for follow in graph.plan.all_follows():
-        shared.setdefault(follow.path, []).append(f"follows {follow.home}")
-    sources = dict(graph.plan.all_settings())
-    top = _row(graph, "", graph.plan.label, "graph", graph.plan.source_name or "", "", sources, 0)
-    return Summary([_with_shared(row, shared.get(row.path, ())) for row in (top, *_below(graph, "", sources, 1))])
+        notes.setdefault(follow.path, []).append(f"follows {follow.home}")
+    settings = dict(graph.plan.all_settings())
+    top = _row(graph, graph.plan.label, "graph", graph.plan.source_name or "", 0)
+    found = Summary()
+    for path, row in [("", top), *((row.path, row) for row in _below(graph, "", 1))]:
+        text = ", ".join(filter(None, [row.text, *notes.get(row.path, ())]))
+        setting = settings.get(path)
+        found.append(replace(row, text=text, checkpoint="" if setting is None else _source(setting.checkpoint)))
+    return found
 
 
-def _with_shared(row: Row, notes: Sequence[str]) -> Row:
-    return replace(row, text=", ".join(filter(None, [row.text, *notes]))) if notes else row
-
-
-def _below(graph: GraphTree, prefix: str, sources: dict[str, Setting], depth: int) -> Iterator[Row]:
+def _below(graph: GraphTree, prefix: str, depth: int) -> Iterator[Row]:
     for step in graph.plan.steps:
-        path = join(prefix, step.path)
-        shape = graph.shapes.get(step.name, "")
+        path, has_parts = join(prefix, step.path), len(step.parts) > 1
         module = graph._modules.get(step.path)
-        yield _row(module, path, step.path, _kind(step), _text(step), shape, sources, depth)
+        yield _row(module, path, _kind(step), _text(step), depth, graph.shapes.get(step.name, ""))
         for part, applied in step.parts:
-            below = join(path, part) if len(step.parts) > 1 else path
-            inner = (
-                graph.module_at(below.removeprefix(f"{prefix}.") if prefix else below) if module is not None else None
-            )
-            if len(step.parts) > 1:
-                yield _row(inner, below, part, "branch", str(applied.module), "", sources, depth + 1)
+            local = join(step.path, part) if has_parts else step.path
+            below, inner = join(prefix, local), None if module is None else graph.module_at(local)
+            if has_parts:
+                yield _row(inner, below, "branch", str(applied.module), depth + 1)
             if isinstance(applied.module, Mount) and isinstance(inner, GraphTree):
-                yield from _below(inner, below, sources, depth + 1 + (len(step.parts) > 1))
+                yield from _below(inner, below, depth + 1 + has_parts)
         for extra in step.applied():
             name = extra.path.rsplit(".", 1)[-1]
             if extra.path != step.path and name not in dict(step.parts) and step.repeat is None and module is not None:
-                inner = graph.module_at(extra.path)
-                yield _row(inner, join(prefix, extra.path), name, name, str(extra.module), "", sources, depth + 1)
+                yield _row(graph.module_at(extra.path), join(prefix, extra.path), name, str(extra.module), depth + 1)
 
 
-def _row(
-    module: nn.Module | None,
-    path: str,
-    name: str,
-    kind: str,
-    text: str,
-    shape: str,
-    sources: dict[str, Setting],
-    depth: int,
-) -> Row:
+def _row(module: nn.Module | None, path: str, kind: str, text: str, depth: int, shape: str = "") -> Row:
     parameters = list(module.parameters()) if module is not None else []
     total = sum(parameter.numel() for parameter in parameters)
     trainable = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    setting = sources.get(path)
-    checkpoint = setting.checkpoint if setting is not None else None
     frozen = module is not None and is_frozen(module)
-    return Row(path or name, kind, text, shape, total, trainable, frozen, _source(checkpoint), depth)
+    return Row(path, kind, text, shape, total, trainable, frozen, "", depth)
 
 
 def _kind(step: Step) -> str:

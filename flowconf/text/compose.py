@@ -97,18 +97,6 @@ def compose(file: str | os.PathLike[str], overrides: Sequence[str], rules: Merge
     return _Composer(_library(file, overrides, rules)).compose(overrides)
 
 
-def compose_graph_file(file: str | os.PathLike[str], rules: MergeRules) -> Document:
-    """A bare graph document, with the graphs that it names inserted and interpolations resolved.
-
-    Raises:
-        ConfigError: as `read` and `compose` do.
-    """
-    library = Library(absolute(file), rules)
-    document = library.read(library.main)
-    root = resolve(library.expand(document.origins.root))
-    return Document.of(root, document.file, library.warnings())
-
-
 def with_graphs(document: Document, folder: str | os.PathLike[str], rules: MergeRules) -> Document:
     """A document made in Python, with the graphs that it names inserted; they are looked up from `folder`.
 

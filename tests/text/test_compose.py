@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flowconf.report import ConfigError, Diagnostic
-from flowconf.text.compose import Composition, compose, compose_graph_file
+from flowconf.text.compose import Composition, compose
 from flowconf.text.merge import MergeRules
 
 Compose = Callable[..., Composition]
@@ -332,7 +332,7 @@ def test_search_path_of_the_main_file_and_the_command_line(composed: Compose) ->
 
 def test_a_graph_file_by_itself(files: Callable[[dict[str, str]], Path], rules: MergeRules) -> None:
     folder = files(NAMED)
-    document = compose_graph_file(folder / "configs/graph/fbrl/letter.yaml", rules)
+    document = compose(folder / "configs/graph/fbrl/letter.yaml", [], rules).document
     assert document.data["flow"]["sub"] == {"graph": {"flow": {"a": "GELU"}}}
     assert list(document.origins.mounts) == [("flow", "sub", "graph")]
 

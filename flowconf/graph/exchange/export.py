@@ -73,7 +73,7 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     if file.suffix == ".onnx":
         _need_packages()
     inputs = [given for given in graph.plan.inputs if not given.captured]
-    _check(graph.plan, inputs)
+    _check(graph.plan)
     symbols = _symbols(inputs, sizes or {})
     inputs = _fitting(inputs, infer(graph.plan), sizes or {})
     graph = copy.deepcopy(graph).cpu().eval()
@@ -101,7 +101,7 @@ def _need_packages() -> None:
 # obstacles
 
 
-def _check(plan: GraphPlan, inputs: list[Input]) -> None:
+def _check(plan: GraphPlan) -> None:
     """Raise `ConfigError` with every member that cannot be exported."""
     reporter = Reporter(diagnostics=list(_obstacles(plan, "")))
     for given in plan.inputs:
