@@ -56,7 +56,7 @@ def pages() -> dict[str, str]:
 
 def names() -> str:
     """Every name of every table, with its arguments: what `flowconf list` prints."""
-    head = "# Names\n\nEvery name that a config may use. `flowconf list` prints them with those of your own project.\n"
+    head = "# Names\n\nEvery name that a config can use. `flowconf list TABLE` adds those of your own project.\n"
     return "\n".join([head, *(_shelf(name) for name in SHELVES)])
 
 

@@ -53,7 +53,7 @@ def diff(
     ] = None,
     trust: TrustOption = False,
 ) -> None:
-    """Show the differences from A to B: steps, shapes, weights, settings."""
+    """Show how B differs from A: steps, shapes, weights, settings."""
     from flowconf.draw.differences import json_lines, text_lines
     from flowconf.language.carried_over import carry_over
     from flowconf.language.diff import compare

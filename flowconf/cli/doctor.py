@@ -12,7 +12,7 @@ from flowconf.report import MachineError, json_line, printable
 
 
 def doctor(form: FormOption = Form.TEXT) -> None:
-    """Print what a bug report needs: versions, devices, project, plug-ins. Exits with 3 if something is missing."""
+    """Print versions, devices, project and plug-ins for a bug report. Exits with 3 if something is missing."""
     from flowconf.train.doctor import examine
 
     found = examine(Path.cwd())

@@ -30,7 +30,7 @@ def eject(
     merge: MergeOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Write the graph as plain PyTorch code that does not need flowconf, and its weights beside it."""
+    """Write the graph and its weights as plain PyTorch. The code does not import flowconf."""
     trust_project_of(file, trust)
     if output.suffix != ".py":
         raise typer.BadParameter(f"expected a file that ends in .py, got `{output}`", param_hint="'-o'")

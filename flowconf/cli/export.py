@@ -34,7 +34,10 @@ def export(
     merge: MergeOption = False,
     trust: TrustOption = False,
 ) -> None:
-    """Write the graph as a program with dynamic symbolic sizes, and compare its outputs with the graph's."""
+    """Write the graph for torch.export or ONNX, with dynamic sizes.
+
+    The outputs of the program are compared with those of the graph.
+    """
     trust_project_of(file, trust)
     from flowconf.api import build
     from flowconf.graph.exchange.export import export as write

@@ -36,7 +36,7 @@ def import_module(
         typer.Option("--weights", help="Write the module's weights as safetensors, with the names of the graph."),
     ] = None,
 ) -> None:
-    """Write a graph document for an existing module, as far as it can be converted. This runs the module's code."""
+    """Convert an existing module to a graph, as far as possible. This runs the module's code."""
     from flowconf.graph.exchange.importer import read
     from flowconf.text.output import write_output
 

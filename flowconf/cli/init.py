@@ -34,7 +34,7 @@ def init(
         typer.Option("--name", metavar="PACKAGE", help="The name of its Python package (default: that of the folder)."),
     ] = None,
 ) -> None:
-    """Make a project that trains: a config, a block, a data set and tests, to start from."""
+    """Create a project that trains: a config, a block, data and tests."""
     root = Path(folder)
     package = _package(folder, name)
     texts = {root / file: text for file, text in sorted(_starter(package))}

@@ -17,10 +17,10 @@ def lsp(
         typer.Option("--trust", help="A folder with projects whose modules are imported. Can be repeated."),
     ] = None,
 ) -> None:
-    """Serve an editor: mistakes while typing, completion, explanations, definitions and fixes.
+    """Run the language server: errors while typing, completion, fixes.
 
-    Speaks the Language Server Protocol on the standard streams. An editor opens any folder, so the modules of a project
-    are imported only if it is in a folder of `--trust`.
+    It speaks the Language Server Protocol on the standard streams. An editor opens any folder, so the modules of a
+    project are imported only if it is in a folder of `--trust`.
     """
     if find_spec("pygls") is None:
         message = "the language server requires `pygls`, which is not installed"

@@ -9,7 +9,7 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,32 +81,34 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    init,
-    train,
-    check,
-    explain,
-    draw,
-    show,
-    summary,
-    runs,
-    report,
-    watch,
-    push,
-    predict,
-    profile,
-    weights,
-    diff,
-    eject,
-    export,
-    schema,
-    lsp,
-    doctor,
-):
-    app.command(cls=_Command)(command)
-app.command("eval", cls=_Command)(evaluate)
-app.command("import")(import_module)
-app.command("list")(list_names)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "init": init,
+    "check": check,
+    "train": train,
+    "runs": runs,
+    "report": report,
+    "watch": watch,
+    "eval": evaluate,
+    "predict": predict,
+    "show": show,
+    "diff": diff,
+    "summary": summary,
+    "draw": draw,
+    "profile": profile,
+    "weights": weights,
+    "eject": eject,
+    "export": export,
+    "import": import_module,
+    "push": push,
+    "list": list_names,
+    "explain": explain,
+    "schema": schema,
+    "lsp": lsp,
+    "doctor": doctor,
+}
+"""The commands in the order of `--help`: training, runs, config and graph, weights and other tools, support."""
+for name, command in COMMANDS.items():
+    app.command(name, cls=_Command)(command)
 
 
 def _print_version(wanted: bool) -> None:

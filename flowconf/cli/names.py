@@ -37,7 +37,7 @@ def list_names(
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="The output format; json is one object per line.")] = Form.TEXT,
 ) -> None:
-    """List the names that a config can use, including those of this project, with their arguments."""
+    """List the names that a config can use, with those of this project."""
     from flowconf.language.catalogue import SHELVES
     from flowconf.language.projects import import_project
 
@@ -53,7 +53,9 @@ def list_names(
 
 
 def _overview(shelves: dict[str, Shelf]) -> str:
-    return "\n".join(f"{name:<10}  {len(shelf.entries()):>3}  {shelf.use}" for name, shelf in shelves.items())
+    width = max(map(len, shelves))
+    lines = [f"{name:<{width}}  {len(shelf.entries()):>3}  {shelf.use}" for name, shelf in shelves.items()]
+    return "\n".join([*lines, "", "`flowconf list TABLE` prints the names of one of them, with their arguments."])
 
 
 def _listed(entries: list[CatalogueEntry]) -> str:

@@ -52,7 +52,7 @@ def predict(
     step: StepOption = None,
     trust: TrustOption = False,
 ) -> None:
-    """Compute the outputs or other values of a run's graph for the rows of a split or file.
+    """Compute the outputs of a run's graph for a split or a file.
 
     Without `-o`, what the run's data set reads in a file, such as the text in an image, is printed.
     """

@@ -24,9 +24,10 @@ def profile(
     form: FormOption = Form.TEXT,
     trust: TrustOption = False,
 ) -> None:
-    """Measure some training steps: time, memory and operations by path, a trace, and a drawing coloured by time.
+    """Measure some training steps: time, memory and operations by path.
 
-    `trainer.profile={wait: 10, warmup: 2, active: 5}` selects the steps. The trained weights are discarded.
+    It also writes a trace, and a drawing that is coloured by time. `trainer.profile={wait: 10, warmup: 2, active: 5}`
+    selects the steps. The trained weights are discarded.
     """
     trust_project_of(source, trust)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # the profiler warns about memory allocated before its start

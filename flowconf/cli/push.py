@@ -19,7 +19,7 @@ def push(
     ] = None,
     trust: TrustOption = False,
 ) -> None:
-    """Upload the best weights of a run, its config and a model card to the Hugging Face hub."""
+    """Upload weights, config and a model card to the Hugging Face hub."""
     from flowconf.graph.weights.sources import find_run_folder
     from flowconf.train.commands.push import push as pushed
 

@@ -27,7 +27,7 @@ def report(
     ] = None,
     trust: TrustOption = False,
 ) -> None:
-    """Write a page with the curves, results, settings and graph of a run, or a comparison of several."""
+    """Write a page about one or several runs: curves, results, graph."""
     from flowconf.draw.page.assemble import report_page
     from flowconf.report import render_text, wants_colour, write_drawn
     from flowconf.text.output import write_output

@@ -42,7 +42,7 @@ def runs(
     ] = None,
     form: FormOption = Form.TEXT,
 ) -> None:
-    """List runs with their status, the settings in which they differ, and their final metrics."""
+    """List runs: status, the settings in which they differ, metrics."""
     from flowconf.report import json_line, render_text, wants_colour, write_drawn
     from flowconf.train.runs.listing import list_runs, table
 

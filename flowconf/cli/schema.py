@@ -14,7 +14,7 @@ def schema(
         Path, typer.Option("-o", "--output", metavar="FOLDER", help="The folder for the schemas.")
     ] = Path("schemas"),
 ) -> None:
-    """Write JSON Schemas for editors, including the names that this project registers."""
+    """Write JSON Schemas for editors, with the names of this project."""
     from flowconf.language.json_schema import schemas
     from flowconf.language.projects import import_project
     from flowconf.text.output import write_output

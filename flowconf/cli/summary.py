@@ -32,7 +32,7 @@ def summary(
     at: AtOption = "",
     trust: TrustOption = False,
 ) -> None:
-    """Print the tree of a graph: shapes, parameters, frozen parts, checkpoints."""
+    """Print the tree of a graph: shapes, parameters, what is frozen."""
     trust_project_of(file, trust)
     from flowconf.graph.build import build_graph
     from flowconf.train.checks import road

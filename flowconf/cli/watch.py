@@ -28,7 +28,7 @@ def watch(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     trust: TrustOption = False,
 ) -> None:
-    """Show runs in the browser while they run: a page that follows their logs, on this machine only."""
+    """Show runs in the browser while they train, on this machine only."""
     from flowconf.report import Diagnostic, MachineError, Place, why_not
     from flowconf.train.runs.watch_server import WatchServer
     from flowconf.train.runs.watching import Watched

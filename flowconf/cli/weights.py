@@ -27,7 +27,7 @@ def weights(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A weights file, a checkpoint folder, or a run folder.")],
     at: AtOption = "",
 ) -> None:
-    """List the tensors of a checkpoint by path: shapes, dtypes, sizes. Reads only the header."""
+    """List the tensors of a checkpoint: path, shape, dtype, size. Reads only the header."""
     from flowconf.graph.weights.listing import list_weights
     from flowconf.graph.weights.sources import skipped_runs
     from flowconf.report import Place

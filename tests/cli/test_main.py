@@ -46,6 +46,7 @@ def test_help_names_the_commands(capsys):
     shown = capsys.readouterr().out
     for command in ("train", "check", "draw", "show", "summary", "list", "doctor"):
         assert f"\n  {command} " in shown
+    assert "..." not in shown.partition("Commands:")[2]  # no summary is cut off
 
 
 def test_version(capsys):
