@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -37,30 +37,32 @@ def validate(model: type[M], data: object, reporter: Reporter) -> M | None:
         reporter.error("FC0006", "the document is nested too deeply")
         return None
     before = len(reporter.diagnostics)
-    _Report(data, reporter).report(model, problems)
+    _Report(model, data, reporter).report(problems)
     return None if reporter.has_errors(before) else found
 
 
 class _Report:
     """Converts Pydantic's errors to diagnostics, one for each cause."""
 
-    def __init__(self, data: object, reporter: Reporter) -> None:
-        self.data, self.reporter, self.base = data, reporter, reporter.base
-        self.is_config = False
+    def __init__(self, model: type[BaseModel], data: object, reporter: Reporter) -> None:
+        self.model, self.data, self.reporter, self.base = model, data, reporter, reporter.base
+        self.is_config = "trainer" in model.model_fields
+        self.grouped: dict[Path, list[Problem]] = {}
+        """The errors that are left to report, by path."""
         self.lacking: Mapping[Path, str] = {}
         """The mappings with exactly one missing and one unknown key -> the missing one."""
 
-    def report(self, model: type[BaseModel], found: Sequence[Any]) -> None:
-        self.is_config = "trainer" in model.model_fields
-        grouped: dict[Path, list[Problem]] = {}
+    def report(self, found: Sequence[Any]) -> None:
+        grouped = self.grouped
         for problem in found:
             where = self._where(problem["loc"], problem["type"] in ("missing", "extra_forbidden"))
             where = (*where, *problem.get("ctx", {}).get(INSIDE, ()))
             grouped.setdefault(where, []).append(dict(problem))
-        self._unnamed(grouped)
-        self._mounted_configs(grouped)
-        self._astray(model, grouped)
-        if grouped and not self.base and isinstance(self.data, dict) and self._another_kind((), schema.keys_of(model)):
+        self._unnamed()
+        self._mounted_configs()
+        self._astray()
+        is_document = not self.base and isinstance(self.data, dict)
+        if grouped and is_document and self._another_kind((), schema.keys_of(self.model)):
             return
         mounts = [owner for owner in dict.fromkeys(where[:-1] for where in grouped) if self._is_mounted(owner)]
         strangers = {owner for owner in mounts if self._another_kind(owner, hints.GRAPH_KEYS)}
@@ -71,36 +73,34 @@ class _Report:
                 continue
             alternatives = all(problem["type"] in OF_TYPE for problem in problems)
             if not (alternatives and where in around):
-                self._report_one(model, where, problems, grouped)
+                self._report_one(where, problems)
 
-    def _unnamed(self, grouped: dict[Path, list[Problem]]) -> None:
+    def _unnamed(self) -> None:
         """Report sections without the name level once: `loss: {fn: ...}` instead of `loss: {NAME: {fn: ...}}`."""
         for section in sections.MEMBERS if not self.base else ():
             members = self._at(section)
-            if sections.is_unnamed(section, members) and any(path[:1] == section for path in grouped):
+            if sections.is_unnamed(section, members) and any(path[:1] == section for path in self.grouped):
                 first = (*section, next(iter(cast("dict[str, Any]", members))))
                 message = f"expected a name in `{dotted(section)}`, got the key `{first[-1]}`"
                 self._error("FC0123", message, self._key(first), first, advice=sections.example(section))
-                for path in [path for path in grouped if path[:1] == section]:
-                    del grouped[path]
+                self._drop(path for path in self.grouped if path[:1] == section)
 
-    def _mounted_configs(self, grouped: dict[Path, list[Problem]]) -> None:
+    def _mounted_configs(self) -> None:
         """Report a training config in the place of a graph once, and drop the errors that follow from it."""
         for path, mount in self.reporter.origins.mounts.items():
             owner = path[len(self.base) :]
-            if (*owner, "model") not in grouped or self._key((*owner, "model")).file != mount.file:
+            if (*owner, "model") not in self.grouped or self._key((*owner, "model")).file != mount.file:
                 continue
             message = f"expected a graph, got the training config `{mount.name}`"
             labels = (Label("it is a training config", self._key((*owner, "model"))),)
             advice = "move its `model` to `graph/NAME.yaml`, and mount that with `graph: NAME` here, and there with "
             advice += "`- graph/NAME@model` in `defaults`"
             self._error("FC0121", message, mount.place, owner, labels=labels, advice=advice)
-            for where in [where for where in grouped if where[: len(owner)] == owner]:
-                del grouped[where]
+            self._drop(path for path in self.grouped if path[: len(owner)] == owner)
 
-    def _astray(self, model: type[BaseModel], grouped: dict[Path, list[Problem]]) -> None:
+    def _astray(self) -> None:
         """Report keys at the wrong level once, and drop the errors that follow from them."""
-        for stray in misplaced.strays(model, self.data, grouped, self._key):
+        for stray in misplaced.strays(self.model, self.data, self.grouped, self._key):
             key, home = stray.keys[0], stray.home
             labels: tuple[Label, ...] = ()
             if stray.is_too_deep:
@@ -112,8 +112,12 @@ class _Report:
             else:
                 message, hint = f"`{key[-1]}` belongs below `{home[-1]}`, not beside it", "indent it further"
             self._error("FC0121", message, self._key(key), key, labels=labels, advice=hint)
-            for path in [path for path in grouped if stray.explains(path)]:
-                del grouped[path]
+            self._drop(filter(stray.explains, self.grouped))
+
+    def _drop(self, paths: Iterable[Path]) -> None:
+        """Drop the errors that follow from one that was reported."""
+        for path in [*paths]:
+            del self.grouped[path]
 
     def _where(self, loc: Sequence[str | int], of_key: bool) -> Path:
         """The path in the data that an error is about, without Pydantic's tags of union members.
@@ -132,15 +136,13 @@ class _Report:
                 path = (*path, item)
         return path
 
-    def _report_one(
-        self, model: type[BaseModel], where: Path, problems: list[Problem], grouped: dict[Path, list[Problem]]
-    ) -> None:
+    def _report_one(self, where: Path, problems: list[Problem]) -> None:
         first = problems[0]
         match first["type"]:
             case "extra_forbidden":
-                self._unknown_key(model, where)
+                self._unknown_key(where)
             case "missing":
-                self._missing_key(model, where, grouped)
+                self._missing_key(where)
             case "step":
                 self._verbs(where)
             case "one_key":
@@ -156,7 +158,7 @@ class _Report:
                 message = f"the key `{where[-1]}` must be a string"
                 self._error("FC0126", message, self._key(where), where)
             case _:
-                self._wrong_value(model, where, problems)
+                self._wrong_value(where, problems)
 
     def _another_kind(self, where: Path, wanted: Sequence[str]) -> bool:
         """Report a document of the wrong kind; returns whether it is one."""
@@ -185,19 +187,19 @@ class _Report:
         owner = self.reporter.dotted(where[:-1])
         return f"in `{owner}`" if owner else "at the top level"
 
-    def _is_beside(self, where: Path, grouped: dict[Path, list[Problem]]) -> bool:
+    def _is_beside(self, where: Path) -> bool:
         """Whether the missing key is beside its owner instead of below it, which is reported here or already."""
         owners, beside = self._at(where[:-2]), (*where[:-2], where[-1])
         if len(where) < 2 or not isinstance(owners, dict) or where[-1] not in owners:
             return False
-        if not any(path[: len(beside)] == beside for path in grouped):
+        if not any(path[: len(beside)] == beside for path in self.grouped):
             message = f"`{where[-1]}` belongs below `{where[-2]}`, not beside it"
             self._error("FC0122", message, self._key(beside), where, advice="indent it further")
         return True
 
-    def _unknown_key(self, model: type[BaseModel], where: Path) -> None:
+    def _unknown_key(self, where: Path) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
-        allowed = _keys_at(model, self.data, where[:-1])
+        allowed = self._keys_at(where[:-1])
         verb = next((verb for verb in schema.VERBS if isinstance(owner, dict) and verb in owner), None)
         if verb in schema.STEPS and key in schema.STEP_KEYS and "flow" in (*self.base, *where):
             belongs = [name for name, step in schema.STEPS.items() if key in schema.keys_of(step)]
@@ -255,17 +257,16 @@ class _Report:
             return sections.belongs(key)
         return f"`{key}` is a key of a step" if key in schema.STEP_KEYS else None
 
-    def _missing_key(self, model: type[BaseModel], where: Path, grouped: dict[Path, list[Problem]]) -> None:
+    def _missing_key(self, where: Path) -> None:
         key, owner = str(where[-1]), self._at(where[:-1])
         others = [str(name) for name in owner] if isinstance(owner, dict) else []
-        unknown = [
-            name for name in others if grouped.get((*where[:-1], name), [{}])[0].get("type") == "extra_forbidden"
-        ]
+        kinds = {name: self.grouped.get((*where[:-1], name), [{}])[0].get("type") for name in others}
+        unknown = [name for name, kind in kinds.items() if kind == "extra_forbidden"]
         if unknown and len(unknown) == len(others):
             return
         if unknown and (where[:-1] in self.lacking or any(sections.meant(name, [key]) for name in unknown)):
             return
-        if self._is_beside(where, grouped):
+        if self._is_beside(where):
             return
         verb = next((verb for verb in schema.VERBS if verb in others), "")
         deeper = self._at((*where[:-1], verb))
@@ -274,9 +275,9 @@ class _Report:
             place = self._key((*where[:-1], verb, key))
             self._error("FC0122", message, place, where, advice=f"move it one level up, to `{where[-2]}`")
             return
-        own = _keys_at(model, self.data, where[:-1])
+        own = self._keys_at(where[:-1])
         strangers = [name for name in others if name not in own and sections.meant(name, [key])]
-        if strangers and any(map(misplaced.is_open, models_at(model, self.data, where[:-1]))):
+        if strangers and any(map(misplaced.is_open, models_at(self.model, self.data, where[:-1]))):
             self._stranger((*where[:-1], strangers[0]), own, [key], key)
             return
         hint = (sections.as_member(where) if self.is_config and len(where) > 1 else None) or f"write `{key}: ...`"
@@ -347,9 +348,9 @@ class _Report:
                 return True
         return False
 
-    def _wrong_value(self, model: type[BaseModel], where: Path, problems: list[Problem]) -> None:
+    def _wrong_value(self, where: Path, problems: list[Problem]) -> None:
         got, place = self._at(where), self._value(where)
-        first, (allowed, _) = problems[0], _allowed_at(model, self.data, where)
+        first, (allowed, _) = problems[0], _allowed_at(self.model, self.data, where)
         kind = allowed.annotation if allowed is not None else Any
         wanted = "a finite number" if first["type"] == "finite_number" else value_types.in_words(kind)
         if INSIDE in first.get("ctx", {}) or kind is Any:
@@ -389,6 +390,11 @@ class _Report:
             return example
         return hints.for_wrong_value(at, got, problems) if in_model else None
 
+    def _keys_at(self, where: Path) -> list[str]:
+        """The keys of the mapping at a path."""
+        models = reversed(models_at(self.model, self.data, where))
+        return list(dict.fromkeys(key for one in models for key in schema.keys_of(one)))
+
     def _written(self, where: Path) -> object:
         """The value at a path; of a value from the environment, its reference."""
         node = self.reporter.origins.at((*self.base, *where))
@@ -426,12 +432,6 @@ def _allowed_at(model: type[BaseModel], data: object, where: Path) -> tuple[misp
 def models_at(model: type[BaseModel], data: object, where: Path) -> Sequence[type[BaseModel]]:
     """The models that fit the mapping at a path; none for one with arbitrary names."""
     return misplaced.fitting(*_allowed_at(model, data, where))
-
-
-def _keys_at(model: type[BaseModel], data: object, where: Path) -> list[str]:
-    """The keys of the mapping at a path."""
-    models = reversed(models_at(model, data, where))
-    return list(dict.fromkeys(key for one in models for key in schema.keys_of(one)))
 
 
 def shown(value: object, wanted: str = "") -> str:
