@@ -293,32 +293,28 @@ class CallParser:
     def _check_values(self, call: Call, signature: Signature, slip: Advice | None) -> None:
         """Report numbers, strings and modules of the wrong type; `slip` is the advice for a possible cause."""
         for parameter, argument in signature.bound(call.args, call.kwargs):
-            if isinstance(argument, Literal):
-                wanted = value_types.misfit(parameter.type, argument.value, parameter.required)
-            else:
-                wanted = value_types.described(parameter.type) if isinstance(argument, Call) else None
-            if wanted is None:
-                continue
-            if isinstance(argument, Literal):
-                fits = partial(value_types.fits, parameter.type, parameter.required)
-                if self._reported(argument, fits, wanted, f"`{parameter.name}` of `{call.name}`"):
-                    raise Refused
-            advice, got, place = None, "a module", call.place
+            use = f"`{parameter.name}` of `{call.name}`"
             if isinstance(argument, Call):
-                place = argument.place
+                wanted = value_types.described(parameter.type)
+                if wanted is not None:
+                    self._refuse("FC0133", f"{use} must be {wanted}, got a module", argument.place)
             elif isinstance(argument, Literal):
-                place, text = argument.place, argument.text
-                advice = call_slips.divided(text) or slip
-                if isinstance(argument.value, str) and foreign_calls.module_named(argument.value, self.table.names()):
-                    advice = advice or vocabulary.AFTER
-                if (
-                    wanted == value_types.WORDS[int]
-                    and isinstance(argument.value, float)
-                    and argument.value.is_integer()
-                ):
-                    advice = advice or Suggestion(str(int(argument.value)), instead_of=text)
-                got = call_slips.shown(argument.value)
-            self._refuse("FC0133", f"`{parameter.name}` of `{call.name}` must be {wanted}, got {got}", place, advice)
+                wanted = value_types.misfit(parameter.type, argument.value, parameter.required)
+                if wanted is None:
+                    continue
+                if self._reported(argument, partial(value_types.fits, parameter.type, parameter.required), wanted, use):
+                    raise Refused
+                message = f"{use} must be {wanted}, got {call_slips.shown(argument.value)}"
+                self._refuse("FC0133", message, argument.place, self._instead(argument, wanted, slip))
+
+    def _instead(self, given: Literal, wanted: str, slip: Advice | None) -> Advice | None:
+        """What to write instead of a value of the wrong type."""
+        advice = call_slips.divided(given.text) or slip
+        if advice is None and isinstance(given.value, str):
+            return vocabulary.AFTER if foreign_calls.module_named(given.value, self.table.names()) else None
+        if advice is None and isinstance(given.value, float) and given.value.is_integer():
+            return Suggestion(str(int(given.value)), given.text) if wanted == value_types.WORDS[int] else None
+        return advice
 
     def _check_names(self, call: Call, signature: Signature, node: ast.Call, spot: _Spot) -> None:
         room = len(signature.positional)
