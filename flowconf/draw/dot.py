@@ -239,7 +239,7 @@ class _Drawing:
     def sources(self, member: Member, part: str) -> list[str]:
         """The nodes that give a part of a member: that of the member, or those of its outputs.
 
-        The id of an input that is filled stands for the output of its name.
+        The id of an input that is filled replaces that of the output with its name.
         """
         if not self.is_open(member) and member.kind != "output":
             return [member.id]

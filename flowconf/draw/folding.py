@@ -9,7 +9,7 @@ from math import ceil
 from flowconf.draw.members import Edge, Level, Member
 
 MOST = 300
-"""The members of a picture that nobody has chosen the depth of; Graphviz arranges them within seconds."""
+"""The most members in a picture without a chosen depth; Graphviz arranges them within seconds."""
 LONGEST = 100
 """The steps of a graph in such a picture; a longer one is divided into ranges."""
 

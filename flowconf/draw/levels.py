@@ -232,7 +232,7 @@ class _Picture:
         )
 
     def copies(self, graph: _Graph, step: Step, path: str) -> Member:
-        """A repeated step of which each copy has values of its own: the copies in series."""
+        """A repeated step whose copies differ: the copies in series."""
         numbered = enumerate(step.copies)
         members = [
             self.step(graph, replace(copy, name=str(number), repeat=None, tag=None)) for number, copy in numbered
@@ -388,7 +388,7 @@ class _Picture:
 
     @cached_property
     def own_tensors(self) -> dict[str, list[tuple[str, tuple[int, ...]]]]:
-        """The tensors at and below each path, with their names from there on."""
+        """The tensors at and below each path, with their names relative to it."""
         found: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
         for tensor, shape in self.facts.parameters.items():
             for path in parents(tensor):
@@ -455,7 +455,7 @@ def drawn(path: str) -> str:
 
 
 def part_at(whole: Member, path: str) -> Member:
-    """The graph at a path as a picture of its own; copies of a repeat have the same one. Raises `PathError`."""
+    """The graph at a path as a separate picture; copies of a repeat have the same one. Raises `PathError`."""
     members = {member.id: member for member in whole.walk()}
     part = members.get(path) or members.get(drawn(path))
     if part is None or part.inside is None:

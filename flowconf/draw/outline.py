@@ -1,6 +1,6 @@
 """A picture as text for a terminal: a tree of the members, with what each of them computes, gives and reads.
 
-No line is wider than the terminal: what does not fit into a column goes on below, and deep levels are numbered.
+No line is wider than the terminal: what does not fit into a column is wrapped, and deep levels are numbered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROOMY, NARROWEST = 16, 8
 
 @dataclass(frozen=True)
 class Row:
-    """A member: its title behind the lines of the tree, what it computes and gives, and its numbers."""
+    """A member: its title after the lines of the tree, what it computes and gives, and its numbers."""
 
     lead: str
     below: str

@@ -43,7 +43,7 @@ KINDS = {
 class Server(LanguageServer):
     """The state of one editor: its open files, and the checks of them.
 
-    The checks run in one thread, one after the other: one that nobody waits for any more still runs to its end. An
+    The checks run in one thread, one after the other, and each to its end, even if its result is no longer needed. An
     editor sends whole texts, because it and the library divide a text into lines at different characters.
     """
 

@@ -29,7 +29,7 @@ def swapped_plan(plan: GraphPlan, path: str, other: GraphPlan) -> GraphPlan:
 
 def _swapped_step(step: Step, path: str, other: GraphPlan) -> Step:
     if step.copies:
-        return step  # a graph in only some of the copies would need a class of its own
+        return step  # a graph in only some of the copies would need a separate class
     return step.with_modules(lambda applied: _swapped(applied, path, other))
 
 

@@ -69,7 +69,7 @@ class GraphTree(nn.Module):
     def modules_at(self, path: str) -> list[tuple[str, nn.Module]]:
         """The modules at a path of the document, with their paths here. Raises `PathError`.
 
-        A path through a repeated step without a number stands for all of its copies.
+        A path through a repeated step without a number means all of its copies.
         """
         found: list[tuple[str, nn.Module]] = [("", self)]
         names = path.split(".") if path else []
@@ -103,7 +103,7 @@ class GraphTree(nn.Module):
         return "step" if isinstance(owner, GraphTree) else "branch"
 
     def named_parameters_at(self, path: str) -> Iterator[tuple[str, nn.Parameter]]:
-        """The parameters below a path, named from there on; those of several copies by whole paths.
+        """The parameters below a path, with names relative to it; those of several copies by whole paths.
 
         Raises `PathError`.
         """

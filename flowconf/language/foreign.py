@@ -30,7 +30,7 @@ MODULES, ARGUMENT = "modules", "argument"
 
 
 class NotOffered(Exception):
-    """A name that a listed package does not offer. The message follows the name; `advice` is what to write instead."""
+    """A name that a listed package does not offer. The message follows the name; `advice` is the text to write."""
 
     def __init__(self, message: str, advice: Advice | None = None) -> None:
         super().__init__(message)

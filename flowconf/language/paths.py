@@ -14,14 +14,14 @@ def join(*parts: str) -> str:
 
 
 def parents(path: str) -> Iterator[str]:
-    """All paths above a path, the nearest first; the last one is "", the whole graph."""
+    """All paths above a path, nearest first; the last one is "", the whole graph."""
     while path:
         path = path.rpartition(".")[0]
         yield path
 
 
 def above(path: str) -> Iterator[str]:
-    """A path and all paths above it, the nearest first; the last one is "", the whole graph."""
+    """A path and all paths above it, nearest first; the last one is "", the whole graph."""
     yield path
     yield from parents(path)
 

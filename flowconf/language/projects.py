@@ -2,7 +2,7 @@
 
 A project is a folder with a `pyproject.toml`; it lists modules under `[tool.flowconf] modules`, which register names,
 and under `packages` those of others, whose classes a call may name. They are imported when the current folder is in
-that project, or when it was trusted in so many words; an editor, which opens any folder, has to name those it trusts.
+that project, or when it was trusted explicitly; an editor, which opens any folder, has to name those it trusts.
 Everywhere else a config, and a run folder at any place, are
 data: what was left out is reported, and none of it runs.
 """

@@ -255,7 +255,7 @@ def _annotate(node: _Node, plan: GraphPlan) -> None:
 
 
 def first_that_fits(selected: Mapping[S, Iterable[T]]) -> dict[T, S]:
-    """Selected thing -> the first of some selectors that selects it."""
+    """Selected item -> the first of some selectors that selects it."""
     found: dict[T, S] = {}
     for selector, things in selected.items():
         for thing in things:

@@ -32,7 +32,7 @@ class Suggestion:
     different one. Without either, the suggestion is not applied automatically. `why` is appended to the help text.
 
     A suggestion is tried before it is given. If the config has another error at that place then, the texts in `others`
-    are tried in order, and `otherwise` is the advice if none of them holds.
+    are tried in order, and `otherwise` is the advice if none of them works.
     """
 
     write: str
@@ -67,7 +67,7 @@ def suggest(
 ) -> Advice | None:
     """The advice for an unknown name: the nearest allowed name, or the list of names (`listed`, if it is another).
 
-    A name stands for a longer one that ends with it, such as `accuracy` for `val/accuracy`, if it is the only one.
+    A name means a longer one that ends with it, such as `accuracy` for `val/accuracy`, if it is the only one.
     """
     options = list(dict.fromkeys(allowed))
     ends = [option for option in options if option != name and option.endswith((f".{name}", f"/{name}"))]

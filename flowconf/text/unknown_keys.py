@@ -164,7 +164,7 @@ def home_of_member(root: Node, key: str, rules: MergeRules) -> Path | None:
 
 
 def _around(root: Node, top: Path, rules: MergeRules) -> Iterator[tuple[Path, Kind]]:
-    """What is below a place of the graph, without what is below other steps, the nearest first."""
+    """What is below a place of the graph, without what is below other steps, nearest first."""
     found = [top]
     for path in found:
         node = root.at(path)

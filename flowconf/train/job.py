@@ -130,7 +130,7 @@ class Job:
     cached: tuple[str, ...] = ()
     """What was written to the cache of the data, in words."""
     watchers: Watchers = field(default_factory=Watchers)
-    """What sees the run."""
+    """The observers of the run."""
     predictions: Predictions | None = None
     """Gathers predictions for the report of the run."""
     inputs: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ from flowconf.train.seeds import random_state
 WARM_UP = 3
 """Steps before one is recorded: optimizers make their state in the first two, and the last of them is watched."""
 MOST = 8
-"""Recordings: each keeps gradients of its own."""
+"""Recordings: each keeps separate gradients."""
 
 
 class Recorder(Protocol):

@@ -1,6 +1,6 @@
 """Equal calls in the shape check: modules of torch and of flowconf are constructed once, and run once on equal inputs.
 
-The first of equal modules is the prototype of the others, which are copies of it with parameters of their own. What
+The first of equal modules is the prototype of the others, which are copies of it with separate parameters. What
 the first call gave is kept, with the parameters and the inputs that each output depends on. A prototype lives as long
 as the process, so that a config that is checked again is checked from what is known. The parameters are on the meta
 device, and so is the first of equal calls, because fake tensors are slow; they run what the meta device cannot run.
@@ -49,7 +49,7 @@ class Prototype:
     given: dict[Hashable, tuple[list[_Output], TreeSpec] | None] = field(default_factory=dict)
 
     def copy(self) -> nn.Module:
-        """A module like it with parameters of its own, which `on_fakes` can run."""
+        """A copy of the module with separate parameters, which `on_fakes` can run."""
         return _copied(self.module, _parameter)
 
 

@@ -38,7 +38,7 @@ class _Known:
         return cls(shapes, by_path(shapes), graph.freezing(), starts, ties)
 
     def at(self, path: str) -> Shapes:
-        """The parameters below a path, named from there on."""
+        """The parameters below a path, with names relative to it."""
         return {name.removeprefix(f"{path}."): self.shapes[name] for name in self.below.get(path, ())}
 
 

@@ -9,7 +9,7 @@ from flowconf.language.paths import join
 Renames = Iterable[tuple[str, str]]
 """Old prefix -> new prefix; the first that fits a name applies.
 
-A `*` of the new one stands for what that of the old one met.
+A `*` of the new one is replaced by what that of the old one matched.
 """
 
 ANY = "*"

@@ -1,4 +1,4 @@
-"""The structural hash of a graph: equal for graphs that compute the same thing in the same way.
+"""The structural hash of a graph: equal for graphs that compute the same function in the same way.
 
 It includes verbs, calls, their arguments, references and counts. It does not include the label of the graph, the
 notation of numbers, weights, and `frozen`.

@@ -208,7 +208,7 @@ def for_argument(fn: object, where: Path, value: object, is_first: bool, reporte
 
 
 def _levels() -> Iterator[tuple[str, Collection[str]]]:
-    """The levels of a training config with their keys, the likeliest first."""
+    """The levels of a training config with their keys, the most likely first."""
     yield "`model`", keys_of(schema.GraphDocument)
     yield "`data`", keys_of(SECTIONS["data"])
     for section, table in TABLES.items():

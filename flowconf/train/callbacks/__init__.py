@@ -1,1 +1,1 @@
-"""What sees a run and does not change it: callbacks and statistics."""
+"""Observers of a run, which do not change it: callbacks and statistics."""

@@ -62,7 +62,7 @@ class Watcher:
 
 
 class Watchers:
-    """All watchers of a run, of which only the methods are called that they have of their own."""
+    """All watchers of a run, of which only the overridden methods are called."""
 
     def __init__(self, watchers: Iterable[Watcher] = ()) -> None:
         self.all = tuple(watchers)

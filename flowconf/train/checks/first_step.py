@@ -292,7 +292,7 @@ def _field_names(training: TrainingConfig, plan: GraphPlan, known: Declared) -> 
 
 
 def _reach(step: FirstStep, terms: list[Term], check: TermCheck) -> Reach:
-    """The parameters behind each term."""
+    """The parameters that each term depends on."""
     found = step.found
     names = {
         parameter: join(path, name)
@@ -321,9 +321,9 @@ def _may_be_either(source: Operand, step: FirstStep) -> bool:
 
 
 def _moved(term: Term, check: TermCheck) -> set[nn.Parameter]:
-    """The parameters that a term has a gradient for; where it cannot be computed, all behind its values."""
+    """The parameters that a term has a gradient for; where it cannot be computed, all that its values depend on."""
     try:
         return reached(term.mean(check.values, check.batch))
-    except Exception:  # noqa: BLE001 - it has been reported, or a project's function does something of its own with fakes
+    except Exception:  # noqa: BLE001 - it has been reported, or a function of a project does not support fake tensors
         values = [check.values.get(name) for name in term.references]
         return set().union(*(reached(value) for value in values if isinstance(value, Tensor)))

@@ -96,7 +96,7 @@ def _check_optimizers(config: Config, reach: Reach, reporter: Reporter) -> None:
 
 
 def _check_left(config: Config, some: bool, reporter: Reporter) -> None:
-    """Report arguments of the optimizer in the file whose groups have optimizers of their own for all parameters."""
+    """Report arguments of the optimizer in the file whose groups have separate optimizers for all parameters."""
     section = config.training.optimizer
     for name in section.args if section.groups and not some else ():
         place = reporter.key(("optimizer", name))
@@ -118,7 +118,7 @@ def _check_part(
 ) -> None:
     """Report arguments that one of the optimizers rejects, or else parameters, groups, and settings of the run.
 
-    `selector` and `own` are those of a group with an optimizer of its own, `groups` the parameters of each group.
+    `selector` and `own` are those of a group with a separate optimizer, `groups` the parameters of each group.
     """
     section = own if own is not None else config.training.optimizer
     where: Path = ("optimizer",) if selector is None else ("optimizer", "groups", selector)

@@ -40,7 +40,7 @@ class RealRows:
 
     @cached_property
     def splits(self) -> Splits | None:
-        """The splits of the data set; None if they are not at hand."""
+        """The splits of the data set; None if they are not available."""
         if not all(map(_is_quick, data_sets(self.config.training).values())):
             return None
         try:
@@ -57,7 +57,7 @@ class RealRows:
             return None
 
     def first_batch(self) -> Batch | None:
-        """The first batch of training rows, in their own order; None if they are not at hand."""
+        """The first batch of training rows, in their own order; None if they are not available."""
         if self.splits is None or isinstance(self.splits.train, RowStream):
             return None
         split = self.splits.train

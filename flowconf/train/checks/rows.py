@@ -1,4 +1,4 @@
-"""Checks of the data itself, where it is at hand: the first rows, and the splits that a run decides by."""
+"""Checks of the data itself, where it is available: the first rows, and the splits that a run decides by."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flowconf.train.objective.terms import loss_terms
 def check_rows(config: Config, inference: Inference, open_terms: list[str], reporter: Reporter) -> list[str]:
     """Report what the data shows: losses that cannot be computed or are not finite, and settings without their split.
 
-    Returns those of the `open_terms` that are still open, because the data is not at hand.
+    Returns those of the `open_terms` that are still open, because the data is not available.
     """
     real = RealRows(config, inference)
     if real.splits is None:

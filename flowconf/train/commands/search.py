@@ -169,7 +169,7 @@ class Search:
             return None
 
     def _side_by_side(self, runs: Iterator[SweepRun], study: Study, jobs: int, folder: Path, verbose: bool) -> None:
-        """Train the runs in processes of their own, `jobs` at a time."""
+        """Train the runs in separate processes, `jobs` at a time."""
         running: dict[Connection, Worker] = {}
         more = True
         while more or running:

@@ -78,7 +78,7 @@ class Session:
 
     @property
     def for_stages(self) -> Session:
-        """The session for the runs that the last one depends on, which nobody follows."""
+        """The session for the runs that the last one depends on, which are not followed."""
         return Session(self.member, self.screen)
 
 
@@ -204,7 +204,7 @@ def _start(walk: Walk, runs: Path, session: Session) -> Path:
 
 
 def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bool = True) -> Job:
-    """The job of a run, with what sees it."""
+    """The job of a run, with its watchers."""
     job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
     _check_against_data(job, walk, screen)
     job.watchers = Watchers(_watching(job))
@@ -215,7 +215,7 @@ def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bo
 
 
 def _watching(job: Job) -> Iterator[Watcher]:
-    """What sees a run, as far as its config asks for it."""
+    """The watchers that the config of a run asks for."""
     if job.config.training.trainer.statistics is not None:
         from flowconf.train.callbacks.statistics import Statistics
 

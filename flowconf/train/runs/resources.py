@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 RESOURCES = "resources.jsonl"
-"""What a run takes over its steps, in a log of its own: unlike all else that is logged, it differs from run to run."""
+"""What a run takes over its steps, in a separate log: unlike all else that is logged, it differs from run to run."""
 PAGES = Path("/proc/self/statm")
 HAS_PAGES = PAGES.is_file()
 KILO = 1 if sys.platform == "darwin" else 1024

@@ -1,6 +1,6 @@
 """Serves the page of watched runs to a browser on this machine.
 
-A request is answered if it is a GET with the token of the address, and calls this machine by an address of its own: a
+A request is answered if it is a GET with the token of the address, and calls this machine by one of its addresses: a
 name of another site that leads here (DNS rebinding) is refused. It names no file, only a run by the number that it has
 in an answer.
 """
