@@ -115,8 +115,7 @@ def from_plain(value: Any, place: Place) -> Node:
 
     Keys become strings, tuples lists, and numbers of NumPy those of Python; leaves of any other type are kept.
 
-    Raises:
-        ConfigError: FC0005 for data that contains itself, FC0006 for data that is nested too deeply or too large.
+    Raises `ConfigError`: FC0005 for data that contains itself, FC0006 for data that is nested too deeply or too large.
     """
     return _Importer(place).node(value, ())
 

@@ -91,8 +91,7 @@ RunCheck = Callable[[Composition, str | None], object]
 def compose(file: str | os.PathLike[str], overrides: Sequence[str], rules: MergeRules) -> Composition:
     """The config composed of `file` and the words of the command line.
 
-    Raises:
-        ConfigError: what is wrong with the files (FC00xx) and with how they are composed (FC010x).
+    Raises `ConfigError`: what is wrong with the files (FC00xx) and with how they are composed (FC010x).
     """
     return _Composer(_library(file, overrides, rules)).compose(overrides)
 
@@ -100,8 +99,7 @@ def compose(file: str | os.PathLike[str], overrides: Sequence[str], rules: Merge
 def with_graphs(document: Document, folder: str | os.PathLike[str], rules: MergeRules) -> Document:
     """A document made in Python, with the graphs that it names inserted; they are looked up from `folder`.
 
-    Raises:
-        ConfigError: FC0105 for a graph that cannot be found, FC0106 for a circle.
+    Raises `ConfigError`: FC0105 for a graph that cannot be found, FC0106 for a circle.
     """
     library = Library(absolute(File(folder) / "document.yaml"), rules)
     return Document.of(library.expand(document.origins.root), document.file, library.warnings())
@@ -121,8 +119,7 @@ def multirun(
     direction in which the sweeper looks (None: in none), before the first job starts. The sweeper's own files go to
     `folder`; logging is left alone. What `job` returns is the sweeper's objective.
 
-    Raises:
-        ConfigError: as `compose` does, for any of the combinations.
+    Raises `ConfigError`: as `compose` does, for any of the combinations.
     """
     from flowconf.text import hydra_bridge
 
@@ -210,9 +207,8 @@ class _Composer:
     def chooses(self, override: Override) -> bool:
         """Whether an override chooses options of a config group.
 
-        Raises:
-            ConfigError: FC0101 where it can only be meant so, and there is no such group; FC0102 for an option of one
-                that is listed, but has no folder.
+        Raises `ConfigError`: FC0101 where it can only be meant so, and there is no such group; FC0102 for an option of
+        one that is listed, but has no folder.
         """
         if self.lists.chooses(override.parsed):
             return True
@@ -290,8 +286,8 @@ class _Composer:
     def check_meets(self, root: Node, new: Node, included: Included) -> None:
         """Refuse a file whose package is no section, and null for members that do not exist.
 
-        Raises:
-            ConfigError: FC0104 for the package, FC0102 for the members; FC0123 for a section that is not a mapping.
+        Raises `ConfigError`: FC0104 for the package, FC0102 for the members; FC0123 for a section that is not a
+        mapping.
         """
         top, own = included.package.partition(".")[0], included.document.origins.root
         if top and self.rules.tops and top not in self.rules.tops:

@@ -19,8 +19,7 @@ def read(file: str | os.PathLike[str], text: str | None = None, flow: str | None
 
     TOML has no null: there, the text `remove` is null for the members of a mapping whose key is `flow`.
 
-    Raises:
-        ConfigError: FC0001 for a file that cannot be read, FC0002 to FC0007 for its content.
+    Raises `ConfigError`: FC0001 for a file that cannot be read, FC0002 to FC0007 for its content.
     """
     source = load(file, text)
     assert source.file is not None
@@ -38,7 +37,6 @@ def read(file: str | os.PathLike[str], text: str | None = None, flow: str | None
 def from_data(data: dict[str, Any], origin: str | None = None) -> Document:
     """A Python dict; every place is `origin` as a whole. Leaves may be objects of any type.
 
-    Raises:
-        ConfigError: FC0005 or FC0006 for data that contains itself, or is too deep or too large.
+    Raises `ConfigError`: FC0005 or FC0006 for data that contains itself, or is too deep or too large.
     """
     return Document.of(from_plain(data, Place(origin)), origin)

@@ -205,8 +205,7 @@ class Lists:
     def compose(self, overrides: Sequence[Parsed]) -> Composed:
         """The configs that the main file and the group overrides include.
 
-        Raises:
-            HydraException, ValueError, RecursionError: from Hydra; `compose` turns them into diagnostics.
+        Raises `HydraException`, `ValueError` and `RecursionError`: from Hydra; `compose` turns them into diagnostics.
         """
         repository = _Loads(self.repository)
         made = create_defaults_list(repository, self.library.main.name, list(overrides), True, skip_missing=False)

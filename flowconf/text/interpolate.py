@@ -30,11 +30,9 @@ _RESOLVERS = ("oc.env", "oc.select", "oc.decode", "oc.create", "oc.dict.keys", "
 def resolve(root: Node, only: Collection[Path] | None = None) -> Node:
     """`root` with every interpolation replaced by its value; a mapping or list stays one.
 
-    Args:
-        only: the paths to resolve; the rest is left as it is.
+    `only`: the paths to resolve; the rest is left as it is.
 
-    Raises:
-        ConfigError: FC0009, one for each value that cannot be resolved.
+    Raises `ConfigError`: FC0009, one for each value that cannot be resolved.
     """
     texts = [node.value for node in root.all() if _refers(node.value)]
     if not texts:

@@ -102,8 +102,7 @@ class Library:
     def find(self, root: File, name: str) -> File | None:
         """The config called `name` below one root, or None; `..` does not lead out of the root.
 
-        Raises:
-            ConfigError: FC0104 where two files have that name.
+        Raises `ConfigError`: FC0104 where two files have that name.
         """
         inside = posixpath.normpath(name)
         if inside.startswith(("..", "/")) or "\0" in inside:
@@ -139,8 +138,7 @@ class Library:
     def expand(self, root: Node, chain: tuple[str, ...] = ()) -> Node:
         """`root` with every graph inserted that a step or body names.
 
-        Raises:
-            ConfigError: FC0105 for a graph that cannot be found, FC0106 for a circle, FC0006 for too much.
+        Raises `ConfigError`: FC0105 for a graph that cannot be found, FC0106 for a circle, FC0006 for too much.
         """
         return _Expansion(self).node(root, Kind.PLAIN, (), chain or (str(self.main),))
 

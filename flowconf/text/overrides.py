@@ -53,8 +53,7 @@ class Override:
 def parse(words: Sequence[str]) -> list[Override]:
     """All words, parsed.
 
-    Raises:
-        ConfigError: FC0103, one for each word that cannot be read.
+    Raises `ConfigError`: FC0103, one for each word that cannot be read.
     """
     if not words:
         return []

@@ -22,8 +22,7 @@ class UnbalancedError(ValueError):
 def quoted(word: str) -> str:
     """A word with quotes around the calls in it, and `a[0]` written as `a.0`, for Hydra's grammar.
 
-    Raises:
-        ValueError: a bracket or quote is not closed.
+    Raises `ValueError`: a bracket or quote is not closed.
     """
     key, equals, value = word.partition("=")
     if "@" not in key and "/" not in key:

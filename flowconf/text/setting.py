@@ -17,11 +17,9 @@ from flowconf.text.unknown_keys import UnknownKey, home_of_member, known_steps, 
 def apply(root: Node, override: Override, rules: MergeRules, groups: Callable[[], list[str]] = list) -> Node:
     """`root` changed by one word.
 
-    Args:
-        groups: gives the names of the config groups, for the help when a key does not exist.
+    `groups` gives the names of the config groups, for the help when a key does not exist.
 
-    Raises:
-        ConfigError: FC0102 for a key that does not exist, or exists where `+` adds one; FC0101 for a group.
+    Raises `ConfigError`: FC0102 for a key that does not exist, or exists where `+` adds one; FC0101 for a group.
     """
     parsed, place = override.parsed, override.place
     path = _path(root, override.key)

@@ -110,9 +110,8 @@ def edited_text(file: str | os.PathLike[str]) -> str | None:
 def load(file: str | os.PathLike[str], text: str | None = None) -> Source:
     """The text of a file as UTF-8, or `text` as its content.
 
-    Raises:
-        ConfigError: FC0001 where the file is missing, not a file, too large, binary, or not UTF-8; FC0002 for
-            control characters.
+    Raises `ConfigError`: FC0001 where the file is missing, not a file, too large, binary, or not UTF-8; FC0002 for
+    control characters.
     """
     name = str(absolute(file))
     source = Source(_decoded(name) if text is None else text, name)

@@ -39,8 +39,7 @@ _BARE = re.compile(r"[^,\]}\n#]*")
 def parse(source: Source, flow: str | None) -> tuple[Node, tuple[Diagnostic, ...]]:
     """The tree of one TOML document, and no warnings. `flow` is the key of tables whose members can be removed.
 
-    Raises:
-        ConfigError: FC0002 for the syntax, FC0003 for duplicate keys, FC0006 for too much or too deep.
+    Raises `ConfigError`: FC0002 for the syntax, FC0003 for duplicate keys, FC0006 for too much or too deep.
     """
     scanner = _Scanner(source)
     scanner.run()

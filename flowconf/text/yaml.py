@@ -56,8 +56,7 @@ def parse(source: Source) -> tuple[Node, tuple[Diagnostic, ...]]:
 
     An empty text is an empty mapping.
 
-    Raises:
-        ConfigError: FC0002 to FC0007, all that can be found in one pass.
+    Raises `ConfigError`: FC0002 to FC0007, all that can be found in one pass.
     """
     builder = _Builder(source)
     directives = re.findall(r"^%.*", source.text, re.MULTILINE)
