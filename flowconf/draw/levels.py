@@ -515,12 +515,10 @@ def _notes(step: Step) -> Iterable[str]:
     if isinstance(step, MapStep):
         over = str(step.over) if step.over is not None else "the stream"
         cut = (
-            f"{value_text(step.slices.value)} slices of"
-            if step.slices is not None
-            else f"each along axis {step.dim} of"
+            f"{value_text(step.slices.value)} slices of" if step.slices is not None else f"each along dim {step.dim} of"
         )
         yield f"{cut} {over}"
-    yield from (f"each along axis {step.along} of {value}" for value in step.slices_of())
+    yield from (f"each along dim {step.along} of {value}" for value in step.slices_of())
     if isinstance(step, LoopStep) and step.condition is not None:
         most = f", at most {value_text(step.times.value)} times" if step.times is not None else ""
         yield f"{step.halt} {step.condition.module}{most}"
