@@ -581,9 +581,9 @@ class GraphPlan:
         trained = {f"**.{adapter.name}": adapter.place for adapter in self.all_adapters()}
         return found | {path: Setting(path, "no", place=place) for path, place in trained.items()}
 
-    def graphs(self, prefix: str = "") -> Iterator[tuple[str, GraphPlan]]:
+    def graphs(self) -> Iterator[tuple[str, GraphPlan]]:
         """This graph and all nested ones with their paths, outer ones first; one for each copy with an index."""
-        pending = [(prefix, self)]
+        pending = [("", self)]
         while pending:
             path, graph = pending.pop()
             yield path, graph

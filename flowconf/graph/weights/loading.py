@@ -180,9 +180,7 @@ def load(module: nn.Module, request: Request, at: str = "") -> WeightReport:
     file = _checked_file(request)
     with opened(file, request.place, at=request.how.at) as found:
         compared = _Comparison(found, file, module, request, at)
-        ready = [(name, compared.target[name], found.read(source)) for name, source in compared.pairs]
-        _check_one(compared.again, found, request, at)
-        report = compared.report
+        ready, report = compared.tensors(), compared.report
         report.cast += [
             (name, dtype_name(new.dtype), dtype_name(old.dtype)) for name, old, new in ready if old.dtype != new.dtype
         ]
@@ -196,90 +194,151 @@ class _Comparison:
     """The tensors of a file and of a module, by name. Raises `ConfigError` if they do not fit."""
 
     def __init__(self, found: TensorFile, file: Path, module: nn.Module, request: Request, at: str) -> None:
-        names = weights_in(found)
-        below = [name for name in names if name.startswith(request.start)]
-        mapping = _mapping(below, request, at)
-        self.again = _one_name_each(mapping, module)
+        self.found, self.request, self.at, self.reporter = found, request, at, Reporter()
+        self.names = weights_in(found)
+        below = [name for name in self.names if name.startswith(request.start)]
+        self.mapping = self._renamed(below)
+        """Target name -> source name."""
+        self.again = _one_name_each(self.mapping, module)
         """The sources of a tensor with several names, the used one and another one."""
-        self.target = _without_new(tensors_of(module), mapping, module)
+        self.target = _without_new(tensors_of(module), self.mapping, module)
         self.report = report = WeightReport(str(file), at, others=dict(found.others))
         report.skipped = skipped_runs(request.path, file, request.how.step)
-        used = {source for _, source in self.again} | {mapping[name] for name in self.target if name in mapping}
+        used = {source for _, source in self.again}
+        used |= {self.mapping[name] for name in self.target if name in self.mapping}
         report.unused = [name for name in below if name not in used]
-        report.missing = [name for name in self.target if name not in mapping]
-        for name, tensor in self.target.items():
-            if name in mapping:
-                mine, theirs = tuple(tensor.shape), found.shape_of(mapping[name])
-                if mine == theirs:
-                    report.loaded.append(name)
-                else:
-                    report.mismatched.append((name, mine, theirs))
-        self.pairs = [(name, mapping[name]) for name in report.loaded]
-        """Target name -> source name, of the tensors to load."""
-        _judge(report, request, self.target, mapping, names)
+        report.missing = [name for name in self.target if name not in self.mapping]
+        there = [(name, tuple(one.shape)) for name, one in self.target.items() if name in self.mapping]
+        shapes = [(name, mine, found.shape_of(self.mapping[name])) for name, mine in there]
+        report.loaded = [name for name, mine, theirs in shapes if mine == theirs]
+        report.mismatched = [(name, mine, theirs) for name, mine, theirs in shapes if mine != theirs]
+        self._judge()
 
+    def tensors(self) -> list[tuple[str, Tensor, Tensor]]:
+        """The names of the tensors to load, with the values here and in the file.
 
-def _checked_file(request: Request) -> Path:
-    """The file of a request, which has its digest. Raises `ConfigError`."""
-    file = weights_file(request.path, request.how)
-    if request.how.sha256 is not None:
-        _check_digest(file, request)
-    return file
+        Raises `ConfigError` if the file has different values for the names of one tensor.
+        """
+        ready = [(name, self.target[name], self.found.read(self.mapping[name])) for name in self.report.loaded]
+        for first, other in self.again:
+            if not torch.equal(self.found.read(first), self.found.read(other)):
+                file = shown_path(self.request.path)
+                message = f"`{first}` and `{other}` are one parameter here, but differ in `{file}`"
+                advice = "use weights in which they are equal, or give each its own: without `tie` or `reuse`"
+                raise ConfigError(Diagnostic("FC0209", message, self.request.place, self.at, advice=advice))
+        return ready
 
+    def _renamed(self, names: list[str]) -> dict[str, str]:
+        """Target name -> source name, after `rename`; a renamed tensor replaces one that has the name in the file.
 
-def _check_digest(file: Path, request: Request) -> None:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != request.how.sha256:
-        message = f"`{shown_path(file)}` has the SHA-256 digest {digest}, not {request.how.sha256}"
-        place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
-        raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
+        Raises `ConfigError` for a prefix of `rename` without effect, and for two tensors that get the same name.
+        """
+        kept, given, used = dict[str, str](), dict[str, str](), set[str]()
+        request, reporter = self.request, self.reporter
+        for old, new in request.how.rename:
+            if new.split(".").count(ANY) > old.split(".").count(ANY):
+                message = f"`{new}` of `rename` has more `*` than `{old}`"
+                advice = "each `*` of the new prefix is one of the old prefix, in their order"
+                reporter.error("FC0302", message, request.place_of(f"rename.{old}"), path=self.at, advice=advice)
+        reporter.stop_on_errors()
+        start = len(request.start)
+        for name in names:
+            prefix, inner = renamed(name[start:], request.how.rename)
+            if prefix is None:
+                kept[inner] = name
+                continue
+            if inner in given:
+                message = f"`{given[inner]}` and `{name}` are both renamed to `{inner}`"
+                place, advice = request.place_of(f"rename.{prefix}"), "rename one of them, or give them different names"
+                reporter.error("FC0302", message, place, path=self.at, advice=advice)
+            given[inner] = name
+            used.add(prefix)
+        for old, _ in request.how.rename:
+            if names and old and old not in used:
+                self._report_unused(old, [name[start:] for name in names])
+        reporter.stop_on_errors()
+        return kept | given
 
+    def _report_unused(self, old: str, names: list[str]) -> None:
+        """Report a prefix of `rename` that applies to no tensor."""
+        before = renamed(old, self.request.how.rename)[0]
+        advice: Advice | None = f"write `{old}` before `{before}`"
+        message = f"`{old}` of `rename` has no effect: `{before}` before it renames the same tensors"
+        if before == old:
+            if any(renamed(name, [(old, "")])[0] is not None for name in names):  # longer prefixes have taken them
+                return
+            message = f"no tensor in the file has the prefix `{old}` of `rename`"
+            parts = [name.split(".") for name in names]
+            prefixes = dict.fromkeys(".".join(one[:count]) for one in parts for count in range(1, len(one) + 1))
+            advice = suggest(old, list(prefixes), "prefixes")
+        place = self.request.place_of(f"rename.{old}")
+        self.reporter.error("FC0302", message, place, path=self.at, advice=advice)
 
-def _mapping(names: list[str], request: Request, at: str) -> dict[str, str]:
-    """Target name -> source name, after `rename`; a renamed tensor replaces one that has the name in the file.
+    def _judge(self) -> None:
+        """Report missing, unused and mismatched tensors."""
+        report, request, reporter, target = self.report, self.request, self.reporter, self.target
+        file = shown_path(report.source)
+        where = f"`{report.at}`" if report.at else "the graph"
+        strict = request.how.mismatched == "error"
+        if not report.loaded and target and not (report.mismatched and strict):
+            part = f" below `{request.how.at}`" if request.how.at else ""
+            message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
+            advice = self._would_match()
+            if request.how.at and set(self.names) & set(target):
+                advice = f"remove `{request.written('at', request.how.at)}`: the names in the file match without it"
+            place = request.place_of("at") if request.how.at else request.place
+            reporter.error("FC0302", message, place, path=report.at, advice=advice)
+            reporter.stop_on_errors()
+        if report.mismatched and strict:
+            (name, mine, theirs), *others = report.mismatched
+            message = f"`{join(report.at, name)}` has shape {list(mine)}, but {list(theirs)} in `{file}`"
+            message += f"; also of another shape: {counted(len(others), 'tensor')}" if others else ""
+            advice = f"write `{request.written('mismatched', 'ignore')}` to keep the values that they have here"
+            reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
+        if report.missing and request.how.missing == "error":
+            message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {listing(report.missing, FEW)}"
+            accepted = f"write `{request.written('missing', 'warn')}` to keep their current values"
+            advice = self._would_rename() or accepted
+            reporter.error("FC0303", message, request.place, path=report.at, advice=advice)
+        if report.unused and request.how.unused == "error":
+            message = f"{_counted(report.unused, f'of `{file}`')} not used: {listing(report.unused, FEW)}"
+            advice = f"write `{request.written('unused', 'ignore')}` to accept that"
+            reporter.error("FC0304", message, request.place, path=report.at, advice=advice)
+        reporter.stop_on_errors()
 
-    Raises `ConfigError` for a prefix of `rename` without effect, and for two tensors that get the same name.
-    """
-    reporter, kept, given, used = Reporter(), dict[str, str](), dict[str, str](), set[str]()
-    for old, new in request.how.rename:
-        if new.split(".").count(ANY) > old.split(".").count(ANY):
-            message = f"`{new}` of `rename` has more `*` than `{old}`"
-            advice = "each `*` of the new prefix is one of the old prefix, in their order"
-            reporter.error("FC0302", message, request.place_of(f"rename.{old}"), path=at, advice=advice)
-    reporter.stop_on_errors()
-    start = len(request.start)
-    for name in names:
-        prefix, inner = renamed(name[start:], request.how.rename)
-        if prefix is None:
-            kept[inner] = name
-            continue
-        if inner in given:
-            message = f"`{given[inner]}` and `{name}` are both renamed to `{inner}`"
-            place, advice = request.place_of(f"rename.{prefix}"), "rename one of them, or give them different names"
-            reporter.error("FC0302", message, place, path=at, advice=advice)
-        given[inner] = name
-        used.add(prefix)
-    for old, _ in request.how.rename:
-        if names and old and old not in used:
-            _report_unused(old, [name[start:] for name in names], request, reporter, at)
-    reporter.stop_on_errors()
-    return kept | given
+    def _would_match(self) -> str | None:
+        """The advice for a source whose names do not match those of the target."""
+        target, names, request = self.target, self.names, self.request
+        pairs = ((name, f".{wanted}") for name in names for wanted in target)
+        if counts := Counter(name.removesuffix(inner) for name, inner in pairs if name.endswith(inner)):
+            ((best, number),) = counts.most_common(1)
+            count = f"({number} of {len(target)} would match)"
+            part = f"add `{request.written('at', best)}` {count}"
+            is_whole = request.how.mismatched == "ignore" and not self.at  # then a part cannot be selected
+            return f"save the weights without `{best}.` in their names {count}" if is_whole else part
+        shorter = {name.split(".", 1)[1] for name in target if "." in name}
+        heads = {name.split(".", 1)[0] for name in target if "." in name}
+        if len(heads) == 1 and shorter & set(names):
+            head = next(iter(heads))
+            renamed = request.written("rename", {"": head})
+            return f"add `{renamed}` ({len(shorter & set(names))} of {len(target)} would match)"
+        deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
+        if deeper:
+            return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
+        return f"the file has {listing(names, FEW)}"
 
-
-def _report_unused(old: str, names: list[str], request: Request, reporter: Reporter, at: str) -> None:
-    """Report a prefix of `rename` that applies to no tensor."""
-    before = renamed(old, request.how.rename)[0]
-    advice: Advice | None = f"write `{old}` before `{before}`"
-    message = f"`{old}` of `rename` has no effect: `{before}` before it renames the same tensors"
-    if before == old:
-        if any(renamed(name, [(old, "")])[0] is not None for name in names):  # longer prefixes have taken them
-            return
-        message = f"no tensor in the file has the prefix `{old}` of `rename`"
-        parts = [name.split(".") for name in names]
-        prefixes = dict.fromkeys(".".join(one[:count]) for one in parts for count in range(1, len(one) + 1))
-        advice = suggest(old, list(prefixes), "prefixes")
-    reporter.error("FC0302", message, request.place_of(f"rename.{old}"), path=at, advice=advice)
+    def _would_rename(self) -> str | None:
+        """The `rename` of a prefix that maps most of the missing tensors to unused ones."""
+        missing, spare = self.report.missing, [name for name in self.mapping if name not in self.target]
+        wanted, prefixes = set(missing), [_prefixes(name, missing[0]) for name in spare]
+        counts = {}
+        for pair in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
+            for one in (pair, with_any(*pair)):
+                counts[one] = sum(renamed(name, [one])[1] in wanted for name in spare)
+        if not counts:
+            return None
+        (old, new), count = max(counts.items(), key=lambda item: item[1])
+        return f"add `{self.request.written('rename', {old: new})}` ({count} of {len(missing)} would match)"
 
 
 def _one_name_each(mapping: dict[str, str], module: nn.Module) -> list[tuple[str, str]]:
@@ -300,85 +359,25 @@ def _without_new(target: dict[str, Tensor], mapping: Mapping[str, str], module: 
     return target if added & mapping.keys() else {name: one for name, one in target.items() if name not in added}
 
 
-def _check_one(again: list[tuple[str, str]], file: TensorFile, request: Request, at: str) -> None:
-    """Raise `ConfigError` if a file has different values for the names of one tensor."""
-    for first, other in again:
-        if not torch.equal(file.read(first), file.read(other)):
-            message = f"`{first}` and `{other}` are one parameter here, but differ in `{shown_path(request.path)}`"
-            advice = "use weights in which they are equal, or give each its own: without `tie` or `reuse`"
-            raise ConfigError(Diagnostic("FC0209", message, request.place, at, advice=advice))
+def _checked_file(request: Request) -> Path:
+    """The file of a request, which has its digest. Raises `ConfigError`."""
+    file = weights_file(request.path, request.how)
+    if request.how.sha256 is not None:
+        _check_digest(file, request)
+    return file
 
 
-def _judge(
-    report: WeightReport, request: Request, target: Mapping[str, Tensor], mapping: Mapping[str, str], names: list[str]
-) -> None:
-    """Report missing, unused and mismatched tensors."""
-    reporter, file = Reporter(), shown_path(report.source)
-    where = f"`{report.at}`" if report.at else "the graph"
-    strict = request.how.mismatched == "error"
-    if not report.loaded and target and not (report.mismatched and strict):
-        part = f" below `{request.how.at}`" if request.how.at else ""
-        message = f"nothing in `{file}`{part} matches {where}: 0 of {len(target)} tensors"
-        advice = _would_match(target, names, request, is_whole=request.how.mismatched == "ignore" and not report.at)
-        if request.how.at and set(names) & set(target):
-            advice = f"remove `{request.written('at', request.how.at)}`: the names in the file match without it"
-        place = request.place_of("at") if request.how.at else request.place
-        reporter.error("FC0302", message, place, path=report.at, advice=advice)
-        reporter.stop_on_errors()
-    if report.mismatched and strict:
-        (name, mine, theirs), *others = report.mismatched
-        message = f"`{join(report.at, name)}` has shape {list(mine)}, but {list(theirs)} in `{file}`"
-        message += f"; also of another shape: {counted(len(others), 'tensor')}" if others else ""
-        advice = f"write `{request.written('mismatched', 'ignore')}` to keep the values that they have here"
-        reporter.error("FC0305", message, request.place, path=join(report.at, name), advice=advice)
-    if report.missing and request.how.missing == "error":
-        message = f"{_counted(report.missing, f'of {where}')} not in `{file}`: {listing(report.missing, FEW)}"
-        spare = [name for name in mapping if name not in target]
-        accepted = f"write `{request.written('missing', 'warn')}` to keep their current values"
-        advice = _would_rename(report.missing, spare, request) or accepted
-        reporter.error("FC0303", message, request.place, path=report.at, advice=advice)
-    if report.unused and request.how.unused == "error":
-        message = f"{_counted(report.unused, f'of `{file}`')} not used: {listing(report.unused, FEW)}"
-        advice = f"write `{request.written('unused', 'ignore')}` to accept that"
-        reporter.error("FC0304", message, request.place, path=report.at, advice=advice)
-    reporter.stop_on_errors()
-
-
-def _would_match(target: Mapping[str, Tensor], names: list[str], request: Request, is_whole: bool) -> str | None:
-    """The advice for a source whose names do not match those of the target; `is_whole`: a part cannot be selected."""
-    prefixes = (name.removesuffix(f".{wanted}") for name in names for wanted in target if name.endswith(f".{wanted}"))
-    if counts := Counter(prefixes):
-        ((best, number),) = counts.most_common(1)
-        count = f"({number} of {len(target)} would match)"
-        part = f"add `{request.written('at', best)}` {count}"
-        return f"save the weights without `{best}.` in their names {count}" if is_whole else part
-    shorter = {name.split(".", 1)[1] for name in target if "." in name}
-    heads = {name.split(".", 1)[0] for name in target if "." in name}
-    if len(heads) == 1 and shorter & set(names):
-        head = next(iter(heads))
-        renamed = request.written("rename", {"": head})
-        return f"add `{renamed}` ({len(shorter & set(names))} of {len(target)} would match)"
-    deeper = {wanted.removesuffix(f".{name}") for name in names for wanted in target if wanted.endswith(f".{name}")}
-    if deeper:
-        return f"load it into `{min(deeper, key=lambda prefix: (prefix.count('.'), prefix))}` instead"
-    return f"the file has {listing(names, FEW)}"
+def _check_digest(file: Path, request: Request) -> None:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != request.how.sha256:
+        message = f"`{shown_path(file)}` has the SHA-256 digest {digest}, not {request.how.sha256}"
+        place, advice = request.place_of("sha256"), "use the right file, or change `sha256`"
+        raise ConfigError(Diagnostic("FC0306", message, place, advice=advice))
 
 
 def _counted(names: list[str], of: str) -> str:
     return f"{counted(len(names), 'tensor')} {of} {'is' if len(names) == 1 else 'are'}"
-
-
-def _would_rename(missing: list[str], spare: list[str], request: Request) -> str | None:
-    """The `rename` of a prefix that maps most of the missing tensors to unused ones."""
-    wanted, prefixes = set(missing), [_prefixes(name, missing[0]) for name in spare]
-    counts = {}
-    for pair in sorted(filter(None, prefixes), key=lambda pair: len(pair[1]))[:8]:
-        for one in (pair, with_any(*pair)):
-            counts[one] = sum(renamed(name, [one])[1] in wanted for name in spare)
-    if not counts:
-        return None
-    (old, new), count = max(counts.items(), key=lambda item: item[1])
-    return f"add `{request.written('rename', {old: new})}` ({count} of {len(missing)} would match)"
 
 
 def _prefixes(name: str, wanted: str) -> tuple[str, str] | None:
