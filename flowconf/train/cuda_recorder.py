@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from weakref import WeakSet
 
 import torch
 
@@ -12,6 +13,8 @@ from flowconf.report import shown_path
 
 WAITS = "called a synchronizing CUDA operation"
 """The beginning of torch's warning."""
+ENDS = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")
+"""torch's function that ends the use of a pool, and its name before torch 2.8."""
 
 
 class CudaRecorder:
@@ -20,7 +23,8 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
+        """The recordings, which share their memory; once all are dropped, torch frees it, and it cannot be used again."""
 
     @contextmanager
     def block(self) -> Iterator[None]:
@@ -54,18 +58,37 @@ class CudaRecorder:
                 warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
     def record(self, function: Callable[[], object]) -> Callable[[], None]:
-        """Run `function`, launching nothing; returns what launches it. Raises what cannot be recorded."""
+        """Run `function`, launching nothing; returns what launches it. Raises what `function` raises."""
         graph = torch.cuda.CUDAGraph()
+        pool = next((one.pool() for one in self._graphs), None) or torch.cuda.graph_pool_handle()
+        torch.cuda.synchronize(self._device)
+        torch.cuda.empty_cache()
+        graph.capture_begin(pool, "thread_local")  # other threads upload and save
         try:
-            with torch.cuda.graph(graph, self._pool, self._stream, "thread_local"):  # other threads upload and save
-                function()
-        except Exception:
-            self._record_nothing()
+            function()
+        except BaseException:
+            self._abandon(graph, pool)
             raise
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            self._clear(pool)
+            raise
+        self._graphs.add(graph)
         found: Callable[[], None] = graph.replay
         return found
 
-    def _record_nothing(self) -> None:
-        """End a recording that has failed: torch's random generator waits for the end of one that succeeds."""
+    def _abandon(self, graph: torch.cuda.CUDAGraph, pool: tuple[int, int]) -> None:
+        """End a recording in which something was raised."""
+        try:
+            graph.capture_end()
+        except RuntimeError:  # CUDA refuses to end it after what cannot be recorded
+            self._clear(pool)
+
+    def _clear(self, pool: tuple[int, int]) -> None:
+        """After an end that has failed: torch's allocator and random generator still wait for one that succeeds."""
+        with suppress(RuntimeError):  # since torch 2.12, the allocator does not
+            end = next(getattr(torch._C, name) for name in ENDS if hasattr(torch._C, name))
+            end(self._device.index or 0, pool)
         with torch.cuda.graph(torch.cuda.CUDAGraph(), None, self._stream, "thread_local"):
             torch.zeros(1, device=self._device)

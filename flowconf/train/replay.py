@@ -8,8 +8,7 @@ step that depends on anything in Python is not replayed, and the run says why.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,9 +21,10 @@ from flowconf.train.callbacks.watcher import Watcher
 from flowconf.train.compiling import WITHOUT_CUDA_GRAPHS
 from flowconf.train.cuda_recorder import CudaRecorder
 from flowconf.train.data.collate import Batch
+from flowconf.train.fingerprint import Fingerprint, fingerprint
 from flowconf.train.job import Active, Job, Take
 from flowconf.train.loop import gradients, one_step, update
-from flowconf.train.seeds import random_state
+from flowconf.train.seeds import all_undisturbed, random_state
 
 WARM_UP = 3
 """Steps before one is recorded: optimizers make their state in the first two, and the last of them is watched."""
@@ -88,7 +88,7 @@ class Recording:
     losses: Tensor
     """Where it leaves the loss and the terms of it."""
     gradients: list[tuple[nn.Parameter, Tensor | None]]
-    """Where it leaves the gradients."""
+    """Where it leaves the gradients; None for those that it clears."""
     launch_gradients: Callable[[], None]
     launch_update: Callable[[], None]
 
@@ -119,8 +119,8 @@ class Replay:
             return one_step(job, rows, step)
         if self._round is not job.round:  # another phase
             self._forget(job)
-        batch = job.train.batch(rows, step)
-        kind = self._kinds.setdefault((id(job.active), *map(_layout, batch.values())), Kind())
+        batch = {name: _as_copied(tensor) for name, tensor in job.train.batch(rows, step).items()}
+        kind = self._kinds.setdefault((id(job.active), *map(_layout, batch.items())), Kind())
         if kind.recording is None and kind.taken == WARM_UP and len(self._recordings()) < MOST:
             kind.recording = self._recorded(job, batch, rows, step)
         if kind.recording is not None:
@@ -143,8 +143,7 @@ class Replay:
         before = state_in_python(job)
         with self._recorder.waits() as found:
             losses = self._usual(job, rows, step)
-        after = state_in_python(job)
-        found += [what for what, state in after.items() if before.get(what) != state]
+        found += _changes(before, job)
         if found:
             self._stop(job, found[0], step)
         return losses
@@ -154,16 +153,23 @@ class Replay:
         fixed = {name: tensor.clone() for name, tensor in batch.items()}
         losses: list[Tensor] = []
         record = self._recorder.record
-        try:
-            with job.train.giving(fixed), _capturable(job.active.optimizers):
-                launch_gradients = record(lambda: losses.append(torch.stack(gradients(job, rows, step))))
-                launch_update = record(lambda: update(job, rows, step, []))
-        except Exception as problem:  # noqa: BLE001 - the step itself raises it again, unless it is due to recording
-            cause = str(problem.__context__ or problem).strip().partition("\n")[0]
-            self._stop(job, f"cannot be recorded: {cause}", step)
+        for optimizer in job.optimizers:
+            optimizer.zero_grad()  # those of the recording are in memory of their own
+        before, reason = state_in_python(job), ""
+        with all_undisturbed(torch.device("cpu")):  # the step is yet to be taken
+            try:
+                with job.train.giving(fixed), _capturable(job.active.optimizers):
+                    launch_gradients = record(lambda: losses.append(torch.stack(gradients(job, rows, step))))
+                    launch_update = record(lambda: update(job, rows, step, []))
+            except Exception as problem:  # noqa: BLE001 - the step raises it again, unless it is due to recording
+                cause, _, _ = str(problem).strip().partition("\n")
+                reason = f"cannot be recorded: {cause}"
+            reason = reason or next(iter(_changes(before, job)), "")
+        if reason:
+            self._stop(job, reason, step)
             keep(job, step)
             return None
-        held = [(one, one.grad) for one in job.active.trained]
+        held = [(one, one.grad) for one in job.graph.parameters()]
         return Recording(fixed, losses[0], held, launch_gradients, launch_update)
 
     def _replayed(self, job: Job, recording: Recording, batch: Batch, step: int) -> list[Tensor]:
@@ -203,34 +209,49 @@ def keep(job: Job, step: int) -> None:
     job.followers.keep(step, job.length, job.device)
 
 
-def memory_of(job: Job) -> dict[str, int]:
-    """The addresses of all tensors that outlast a step."""
+def tensors_of(job: Job) -> dict[str, Tensor]:
+    """The tensors that outlast a step."""
     graph = {**dict(job.graph.named_parameters()), **dict(job.graph.named_buffers()), **job.averages.state()}
     states = {
-        f"{key} of parameter {number} in {type(optimizer).__name__}": value
-        for optimizer in job.optimizers
+        f"{key} of parameter {number} in {name}": value
+        for name, optimizer in _optimizers(job).items()
         for number, state in enumerate(optimizer.state.values())
         for key, value in state.items()
         if isinstance(value, Tensor)
     }
-    return {name: tensor.data_ptr() for name, tensor in {**graph, **states}.items()}
+    return {**graph, **states}
 
 
-def state_in_python(job: Job) -> dict[str, object]:
+def memory_of(job: Job) -> dict[str, int]:
+    """The addresses of all tensors that outlast a step."""
+    return {name: tensor.data_ptr() for name, tensor in tensors_of(job).items()}
+
+
+def state_in_python(job: Job) -> dict[str, Fingerprint]:
     """What a step may change that a replay would not: what it does -> the state."""
-    found: dict[str, object] = {f"replaces `{name}`": address for name, address in memory_of(job).items()}
-    owners = [*job.graph.named_modules(), *((type(one).__name__, one) for one in job.optimizers)]
-    for path, owner in owners:
-        for name, value in vars(owner).items():
-            if isinstance(value, bool | int | float | str):
-                found[f"changes `{join(path, name)}`"] = value
-            elif isinstance(value, list | dict | set | deque):
-                found[f"changes `{join(path, name)}`"] = len(value)
+    found: dict[str, object] = {f"replaces `{name}`": tensor for name, tensor in tensors_of(job).items()}
+    owners: dict[str, Mapping[str, object]] = {path: vars(module) for path, module in job.graph.named_modules()}
+    for name, optimizer in _optimizers(job).items():
+        numbers = {key: value for key, value in vars(optimizer).items() if isinstance(value, int | float)}
+        owners[name] = {**numbers, **optimizer.__getstate__()}  # not what it keeps to save time
+    for path, attributes in owners.items():
+        found |= {f"changes `{join(path, name)}`": value for name, value in attributes.items()}
+    found |= {f"changes `loss.{term.name}`": (term.function, term.args) for term in job.terms}
     states = {kind: state.tolist() for kind, state in random_state(job.device).items() if kind != job.device.type}
     for kind in states:
         owner = kind.partition("_")[0]
         found[f"draws random numbers of `{owner}`"] = [states[one] for one in states if one.startswith(owner)]
-    return found
+    return {what: fingerprint(state, job.device) for what, state in found.items()}
+
+
+def _changes(before: Mapping[str, Fingerprint], job: Job) -> list[str]:
+    """What has happened that a replay would not repeat, given `state_in_python` from before."""
+    return [what for what, state in state_in_python(job).items() if before.get(what) != state]
+
+
+def _optimizers(job: Job) -> dict[str, optim.Optimizer]:
+    """The optimizers, with names for messages."""
+    return {f"{type(one).__name__}{number or ''}": one for number, one in enumerate(job.optimizers)}
 
 
 @contextmanager
@@ -246,5 +267,12 @@ def _capturable(optimizers: Iterable[optim.Optimizer]) -> Iterator[None]:
             group["capturable"] = False
 
 
-def _layout(tensor: Tensor) -> tuple[object, ...]:
-    return tensor.shape, tensor.stride()
+def _as_copied(tensor: Tensor) -> Tensor:
+    """A tensor with the strides of its copies, from which compiled code is chosen: without gaps and overlaps."""
+    dense = tensor.is_contiguous() or tensor.stride() == torch.empty_like(tensor, device="meta").stride()
+    return tensor if dense else tensor.clone()
+
+
+def _layout(field: tuple[str, Tensor]) -> tuple[object, ...]:
+    name, tensor = field
+    return name, tensor.dtype, tensor.shape, tensor.stride()

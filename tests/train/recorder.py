@@ -9,11 +9,21 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flowconf.train.seeds import all_undisturbed
+from flowconf.train.seeds import undisturbed
 
 
 def key(tensor):
     return tensor.untyped_storage()._cdata
+
+
+ASKS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal"}
+"""The operations whose result, or the shape of it, Python gets from a device."""
+FROM_HOST = {"lift_fresh", "_pin_memory", "is_pinned"}
+"""Those that begin with memory of the host, as `torch.tensor` does."""
+
+
+def name_of(function):
+    return function.overloadpacket.__name__
 
 
 class Recording(TorchDispatchMode):
@@ -26,8 +36,8 @@ class Recording(TorchDispatchMode):
         self.before = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten._local_scalar_dense.default:
-            raise RuntimeError("operation not permitted when stream is capturing")
+        if name_of(function) in ASKS | FROM_HOST:
+            raise RuntimeError(f"operation not permitted when stream is capturing: {name_of(function)}")
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         for one in given:
             if key(one) not in self.made and key(one) not in self.before:
@@ -41,9 +51,12 @@ class Recording(TorchDispatchMode):
 
     @torch.no_grad()
     def undo(self):
-        """Nothing that was recorded has happened."""
+        """Nothing that was recorded has happened: what it made has any values."""
         for whole, values in self.before.values():
             whole.copy_(values)
+        for one in (one for operation in self.operations for one in operation[-1]):
+            if key(one) not in self.before and one.is_floating_point():
+                one.detach().fill_(torch.nan)
 
     @torch.no_grad()
     def replay(self):
@@ -79,7 +92,7 @@ class FakeRecorder:
     def record(self, function):
         found = Recording()
         FakeRecorder.records = True
-        with all_undisturbed(self.device):
+        with undisturbed(self.device):
             try:
                 with found:
                     function()
@@ -103,6 +116,6 @@ class Waits(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten._local_scalar_dense.default:
+        if name_of(function) in ASKS:
             self.found.append("waits for the device")
         return function(*args, **(kwargs or {}))

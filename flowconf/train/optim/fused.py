@@ -82,7 +82,8 @@ class Collecting(Clearing):
         fits = list(map(len, grads)) == [len(part.parameters) for part in self._parts]
         if not self._parts or not fits or any(one.grad is not None for one in self._without or ()):
             super().step()
-            self._collect()
+            if not any(group["capturable"] for group in self.param_groups):
+                self._collect()  # not while a step is recorded, which must leave the state where it is
             return None
         with torch.no_grad():
             for part, some in zip(self._parts, grads, strict=True):
