@@ -20,10 +20,17 @@ ASKS = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_d
 """The operations whose result, or the shape of it, Python gets from a device."""
 FROM_HOST = {"lift_fresh", "_pin_memory", "is_pinned"}
 """Those that begin with memory of the host, as `torch.tensor` does."""
+SELECTS = {"index", "index_put", "index_put_"}
 
 
 def name_of(function):
     return function.overloadpacket.__name__
+
+
+def asks(function, args):
+    """Whether Python waits for the result of an operation on a device, or for its shape."""
+    name = name_of(function)
+    return name in ASKS or (name in SELECTS and any(one is not None and one.dtype == torch.bool for one in args[1]))
 
 
 class Recording(TorchDispatchMode):
@@ -36,7 +43,7 @@ class Recording(TorchDispatchMode):
         self.before = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if name_of(function) in ASKS | FROM_HOST:
+        if asks(function, args) or name_of(function) in FROM_HOST:
             raise RuntimeError(f"operation not permitted when stream is capturing: {name_of(function)}")
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         for one in given:
@@ -116,6 +123,6 @@ class Waits(TorchDispatchMode):
         self.found = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if name_of(function) in ASKS:
+        if asks(function, args):
             self.found.append("waits for the device")
         return function(*args, **(kwargs or {}))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from flowconf.api import load
 from flowconf.language import registry
 from flowconf.train import job, replay
+from flowconf.train.data.splits import Splits
 from flowconf.train.insight import compile_report
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TEXT, assert_same, fall, go_on
 from tests.train.recorder import FakeRecorder
+from tests.train.test_streams import Noisy
 
 REPLAYED = "trainer.compile=reduce-overhead"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -73,13 +78,16 @@ UPDATES = TEXT.replace(
 )
 
 
+TURNS = "+turns={one: {loss: label, updates: logits}, other: {loss: label, updates: stem, steps: 2}}"
+
+
 @pytest.mark.parametrize(
     ("words", "recordings", "replays"),
     [
         (["data.batch_size=30"], 1, 18 - 2 - 3),  # the short batch of an epoch comes twice
         (["data.batch_size=30", "trainer.epochs=5"], 2, 45 - 2 * 3),
         (["+phases={first: {until: {step: 8}, freeze: stem}}"], 2, 16 - 2 * 3),
-        (["+turns={one: {loss: label, updates: logits}, other: {loss: label, updates: stem, steps: 2}}"], 2, 10),
+        ([TURNS], 2, 10),
         (["trainer.epochs=4", "+turns={one: {loss: label, updates: logits}, two: {loss: label}}"], 2, 32 - 6),
     ],
     ids=["a short batch", "two sizes", "phases", "turns", "turns that share"],
@@ -135,9 +143,76 @@ class Replaces(nn.Module):
         return x - self.mean
 
 
+class ReplacesTwice(Replaces):
+    """The second tensor may get the address of the first one."""
+
+    def forward(self, x):
+        return super().forward(super().forward(x))
+
+
+class Keeps(nn.Module):
+    """A tensor that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = (torch.zeros(()), None)
+
+    def forward(self, x):
+        found = x - self.last[0]
+        if self.training:
+            self.last = (x.detach().mean(), None)
+        return found
+
+
+class Queues(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.means = deque(maxlen=1)
+
+    def forward(self, x):
+        found = x - sum(self.means)
+        if self.training:
+            self.means.append(x.detach().mean())
+        return found
+
+
+class Helped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.helper = SimpleNamespace(calls=[0])
+
+    def forward(self, x):
+        self.helper.calls[0] += self.training
+        return x * 0.9 ** self.helper.calls[0]
+
+
+class Closes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        calls = []
+
+        def factor():
+            calls.append(1)
+            return 0.9 ** len(calls)
+
+        self.factor = factor
+
+    def forward(self, x):
+        return x * self.factor() if self.training else x
+
+
 class Draws(nn.Module):
     def forward(self, x):
         return x * random.random() if self.training else x
+
+
+class DrawsItself(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.random = random.Random(0)
+
+    def forward(self, x):
+        return x * self.random.random() if self.training else x
 
 
 class Waits(nn.Module):
@@ -145,13 +220,26 @@ class Waits(nn.Module):
         return x / x.abs().max().item() if self.training else x
 
 
+class Selects(nn.Module):
+    def forward(self, x):
+        return x * x[x > 0].mean().detach() if self.training else x
+
+
 class Refuses(nn.Module):
     """Fails only while it is recorded."""
 
     def forward(self, x):
         if FakeRecorder.records:
-            raise RuntimeError("no recording of this")
+            random.random()
+            raise RuntimeError("no recording of this") from ValueError("its cause")
         return x
+
+
+class DrawsRecorded(nn.Module):
+    """Draws only while it is recorded, as what is set up again after an evaluation."""
+
+    def forward(self, x):
+        return x * random.random() if FakeRecorder.records else x
 
 
 @pytest.mark.parametrize(
@@ -159,15 +247,69 @@ class Refuses(nn.Module):
     [
         (Counts, "a step changes `added.calls`"),
         (Replaces, "a step replaces `added.mean`"),
+        (ReplacesTwice, "a step replaces `added.mean`"),
+        (Keeps, "a step changes `added.last`"),
+        (Queues, "a step changes `added.means`"),
+        (Helped, "a step changes `added.helper`"),
+        (Closes, "a step changes `added.factor`"),
         (Draws, "a step draws random numbers of `python`"),
+        (DrawsItself, "a step changes `added.random`"),
         (Waits, "a step waits for the device"),
+        (Selects, "a step waits for the device"),
         (Refuses, "a step cannot be recorded: no recording of this"),
+        (DrawsRecorded, "a step draws random numbers of `python`"),
     ],
 )
 def test_what_only_python_knows_is_not_replayed(folder, alike, monkeypatch, module, reason):
     monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": module})
-    alike(text=TEXT.replace("drop: Dropout(0.1)", "added: Added"), recordings=0, replays=0)
+    alike(text=TEXT.replace("drop: Dropout(0.1)", "added: Added"), recordings=int(module is DrawsRecorded), replays=0)
     assert folder.said.getvalue().count(f"\nCUDA graphs of forward and backward alone: {reason}\n") == 1
+
+
+def annealed():
+    """A loss whose weight falls with the number of its calls."""
+    calls = [0]
+
+    def loss(x, target):
+        calls[0] += x.requires_grad
+        return functional.cross_entropy(x, target, reduction="none") * 0.9 ** calls[0]
+
+    return loss
+
+
+class Annealed:
+    def __init__(self):
+        self.loss = annealed()
+
+    def __call__(self, x, target):
+        return self.loss(x, target)
+
+
+@pytest.mark.parametrize("made", [annealed, Annealed])
+def test_a_loss_that_counts_its_calls_is_not_replayed(folder, recorder, monkeypatch, made):
+    monkeypatch.setitem(registry.losses.registered, "annealed", made())
+    folder.train(REPLAYED, text=TEXT.replace("fn: cross_entropy", "fn: annealed"))
+    assert recorder.recorded == 0
+    assert "CUDA graphs of forward and backward alone: a step changes `loss.label`" in folder.said.getvalue()
+
+
+class Strided(Noisy):
+    """A field with gaps in memory, and one whose rows share theirs."""
+
+    def batch(self, rows, generator):
+        found = super().batch(rows, generator)
+        image = found["image"].repeat_interleave(2, 1)[:, ::2]
+        return {**found, "image": image, "label": found["label"][:1].expand(len(rows))}
+
+
+def test_batches_of_any_layout_are_replayed(alike, monkeypatch):
+    monkeypatch.setitem(registry.datasets.registered, "strided", lambda: Splits(Strided(320), Strided(32), Strided(16)))
+    start, end = TEXT.index("data:"), TEXT.index("loss:")
+    alike(text=f"{TEXT[:start]}data: {{name: strided, batch_size: 32}}\n{TEXT[end:]}", recordings=1, replays=17)
+
+
+def test_statistics_have_the_gradients_of_the_turn(alike):
+    alike(TURNS, "trainer.epochs=4", "+trainer.statistics={every: 1, of: [gradient]}", recordings=2, replays=26)
 
 
 @pytest.mark.parametrize(
