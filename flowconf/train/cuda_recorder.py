@@ -24,7 +24,7 @@ class CudaRecorder:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graphs: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
-        """The recordings, which share their memory; once all are dropped, torch frees it, and it cannot be used again."""
+        """The recordings, which share a pool of memory: once all are dropped, nothing can be recorded there again."""
 
     @contextmanager
     def block(self) -> Iterator[None]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from dataclasses import dataclass, field
-from types import FunctionType, ModuleType
+from hashlib import blake2b
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,28 +16,28 @@ from torch import Tensor, nn
 class Fingerprint:
     """What an object was, to compare with what it is later."""
 
-    state: bytes
+    digest: bytes
     held: list[object] = field(compare=False)
-    """What `state` has by its address, so that nothing else gets this address."""
+    """What is known by its address, so that nothing else gets this address."""
 
 
 def fingerprint(value: object, device: torch.device) -> Fingerprint:
     """The fingerprint of a value in a run on a device: numbers, text and containers as they are, objects with what they
     hold. Of a module, and of a tensor on the device, only which one it is."""
-    file = io.BytesIO()
-    writer = _Writer(file, device)
+    writer = _Writer(device)
     try:
         writer.dump(value)
     except Exception:  # noqa: BLE001 - an object of a project may raise anything here
         return Fingerprint(str(id(value)).encode(), [value])
-    return Fingerprint(file.getvalue(), writer.held)
+    return Fingerprint(writer.hash.digest(), writer.held)
 
 
 class _Writer(pickle.Pickler):
-    """Pickles state, without what is only meant to be the same one."""
+    """Pickles into a hash, without what is only meant to be the same one."""
 
-    def __init__(self, file: io.BytesIO, device: torch.device) -> None:
-        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+    def __init__(self, device: torch.device) -> None:
+        self.hash = blake2b()
+        super().__init__(SimpleNamespace(write=self.hash.update), pickle.HIGHEST_PROTOCOL)
         self._device = device
         self.held: list[object] = []
 

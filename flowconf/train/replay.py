@@ -57,7 +57,7 @@ def obstacle(job: Job) -> str | None:
         "gradients are accumulated": trainer.accumulate > 1,
         "the graph has recurrent state": bool(job.memory.kept),
         "the optimizer computes the loss several times": bool(job.repeating),
-        f"`{next(iter(kinds), '')}` has no fused kernel": bool(kinds),
+        f"`{next(iter(kinds), '')}` runs without a fused kernel": bool(kinds),
         "`fp16` skips steps whose gradients overflow": job.precision.scaler is not None,
         f"`{deciding}` depends on values": deciding is not None,
         "`trainer.profile` measures the parts of steps": trainer.profile is not None,
@@ -119,7 +119,14 @@ class Replay:
             return one_step(job, rows, step)
         if self._round is not job.round:  # another phase
             self._forget(job)
-        batch = {name: _as_copied(tensor) for name, tensor in job.train.batch(rows, step).items()}
+        batch = job.train.batch(rows, step)
+        sparse = next((name for name, tensor in batch.items() if not _is_dense(tensor)), None)
+        if sparse is not None:
+            self._stop(job, f"reads `{sparse}`, which is not dense", step)
+            keep(job, step)
+            with job.train.giving(batch):
+                return one_step(job, rows, step)
+        batch = {name: _as_copied(tensor) for name, tensor in batch.items()}
         kind = self._kinds.setdefault((id(job.active), *map(_layout, batch.items())), Kind())
         if kind.recording is None and kind.taken == WARM_UP and len(self._recordings()) < MOST:
             kind.recording = self._recorded(job, batch, rows, step)
@@ -233,7 +240,7 @@ def state_in_python(job: Job) -> dict[str, Fingerprint]:
     owners: dict[str, Mapping[str, object]] = {path: vars(module) for path, module in job.graph.named_modules()}
     for name, optimizer in _optimizers(job).items():
         numbers = {key: value for key, value in vars(optimizer).items() if isinstance(value, int | float)}
-        owners[name] = {**numbers, **optimizer.__getstate__()}  # not what it keeps to save time
+        owners[name] = {**numbers, "state": optimizer.state, "param_groups": optimizer.param_groups}
     for path, attributes in owners.items():
         found |= {f"changes `{join(path, name)}`": value for name, value in attributes.items()}
     found |= {f"changes `loss.{term.name}`": (term.function, term.args) for term in job.terms}
@@ -265,6 +272,10 @@ def _capturable(optimizers: Iterable[optim.Optimizer]) -> Iterator[None]:
     finally:
         for group in groups:
             group["capturable"] = False
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _as_copied(tensor: Tensor) -> Tensor:

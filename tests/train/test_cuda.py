@@ -205,6 +205,55 @@ def test_a_run_goes_on_where_a_step_cannot_be_replayed(folder, monkeypatch, modu
     assert_same(found, folder.train(*REPLAYED, text=text))
 
 
+def test_a_recording_that_fails_leaves_generator_and_allocator_as_they_were():
+    """Memory that another stream has used, as that of uploads, is used again only while nothing is recorded."""
+    recorder, side = CudaRecorder(torch.device("cuda", 0)), torch.cuda.Stream()
+    with recorder.block():
+        with pytest.raises(RuntimeError, match="captur"):
+            recorder.record(lambda: torch.rand(4, device="cuda").sum().item())
+        torch.rand(4, device="cuda")
+        before = torch.cuda.memory_stats()["active_bytes.all.current"]
+        for _ in range(4):
+            torch.empty(1 << 20, device="cuda").record_stream(side)
+        torch.cuda.synchronize()
+        torch.empty(1, device="cuda")
+        assert torch.cuda.memory_stats()["active_bytes.all.current"] <= before
+        assert recorded_ones(recorder).tolist() == [1.0, 1.0]
+
+
+def recorded_ones(recorder):
+    """What a recording has made that is dropped at the end."""
+    found = []
+    recorder.record(lambda: found.append(torch.ones(2, device="cuda")))()
+    return found[0]
+
+
+def test_memory_that_is_left_of_dropped_recordings_does_not_hinder_new_ones():
+    recorder = CudaRecorder(torch.device("cuda", 0))
+    with recorder.block():
+        left = [recorded_ones(recorder) for _ in range(3)]
+        assert torch.stack(left).tolist() == [[1.0, 1.0]] * 3
+
+
+class CountsOnTheHost(nn.Module):
+    """Counts in a tensor that is not on the device: no kernel does that."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = torch.zeros(())
+
+    def forward(self, x):
+        self.calls += self.training
+        return x * 0.9**self.calls
+
+
+def test_a_tensor_of_the_host_that_a_step_changes_is_found(folder, monkeypatch):
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": CountsOnTheHost})
+    monkeypatch.setattr(job, "compiled", lambda view, mode, replayed, device: view)
+    folder.train(*REPLAYED, text=TINY.replace("    hidden: ReLU\n", "    hidden: ReLU\n    added: Added\n"))
+    assert "forward and backward alone: a step changes `added.calls`" in folder.said.getvalue()
+
+
 def test_replayed_steps_never_wait_for_the_device(folder, monkeypatch):
     launched = []
 
