@@ -136,6 +136,8 @@ class Job:
     inputs: tuple[str, ...] = ()
     replays: bool = False
     """Whether whole steps are replayed, not only what is compiled (`flowconf.train.replay`)."""
+    evaluations: int = 0
+    """The number of blocks `evaluating` so far."""
     certain: bool = False
     """Whether no module decides by the numbers that it gets which parameters it uses, as far as the checks can tell."""
     active: Active = field(init=False)
@@ -154,6 +156,7 @@ class Job:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """A block in evaluation mode; afterwards, the random and the recurrent state are those from before it."""
+        self.evaluations += 1
         self.graph.eval()
         try:
             with all_undisturbed(self.device), self.memory.aside():

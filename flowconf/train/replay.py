@@ -111,6 +111,10 @@ class Replay:
         self._kinds: dict[tuple[object, ...], Kind] = {}
         self._last: Recording | None = None
         """The one whose gradients the parameters have."""
+        self._relied: dict[str, Fingerprint] = {}
+        """The state in Python that the recordings rely on, and whose tensors they read."""
+        self._evaluations = 0
+        """The number of evaluations after which it was there."""
 
     def take(self, job: Job, rows: Tensor, step: int) -> list[Tensor]:
         """One step of the run, with the bits of `one_step`."""
@@ -127,6 +131,7 @@ class Replay:
             with job.train.giving(batch):
                 return one_step(job, rows, step)
         batch = {name: _as_copied(tensor) for name, tensor in batch.items()}
+        self._check(job)
         kind = self._kinds.setdefault((id(job.active), *map(_layout, batch.items())), Kind())
         if kind.recording is None and kind.taken == WARM_UP and len(self._recordings()) < MOST:
             kind.recording = self._recorded(job, batch, rows, step)
@@ -135,6 +140,12 @@ class Replay:
         kind.taken += 1
         with job.train.giving(batch):
             return self._watched(job, rows, step) if kind.taken == WARM_UP else self._usual(job, rows, step)
+
+    def _check(self, job: Job) -> None:
+        """Forget the recordings if a callback or an evaluation has changed what they rely on."""
+        if self._evaluations != job.evaluations and self._recordings() and _changes(self._relied, state_in_python(job)):
+            self._forget(job)
+        self._evaluations = job.evaluations
 
     def _usual(self, job: Job, rows: Tensor, step: int) -> list[Tensor]:
         """A step that is not replayed. What it moves to other memory, recordings would not find."""
@@ -147,10 +158,10 @@ class Replay:
 
     def _watched(self, job: Job, rows: Tensor, step: int) -> list[Tensor]:
         """A step that is not replayed, to see whether the next ones may be."""
-        before = state_in_python(job)
+        before = state_in_python(job) | numbers_drawn(job)
         with self._recorder.waits() as found:
             losses = self._usual(job, rows, step)
-        found += _changes(before, job)
+        found += _changes(before, state_in_python(job) | numbers_drawn(job))
         if found:
             self._stop(job, found[0], step)
         return losses
@@ -162,7 +173,7 @@ class Replay:
         record = self._recorder.record
         for optimizer in job.optimizers:
             optimizer.zero_grad()  # those of the recording are in memory of their own
-        before, reason = state_in_python(job), ""
+        before, reason = state_in_python(job) | numbers_drawn(job), ""
         with all_undisturbed(torch.device("cpu")):  # the step is yet to be taken
             try:
                 with job.train.giving(fixed), _capturable(job.active.optimizers):
@@ -171,11 +182,13 @@ class Replay:
             except Exception as problem:  # noqa: BLE001 - the step raises it again, unless it is due to recording
                 cause, _, _ = str(problem).strip().partition("\n")
                 reason = f"cannot be recorded: {cause}"
-            reason = reason or next(iter(_changes(before, job)), "")
+            reason = reason or next(iter(_changes(before, state_in_python(job) | numbers_drawn(job))), "")
         if reason:
             self._stop(job, reason, step)
             keep(job, step)
             return None
+        if not self._recordings():
+            self._relied = before
         held = [(one, one.grad) for one in job.graph.parameters()]
         return Recording(fixed, losses[0], held, launch_gradients, launch_update)
 
@@ -197,7 +210,7 @@ class Replay:
 
     def _forget(self, job: Job) -> None:
         """Take steps as usual until they are recorded again."""
-        self._round, self._kinds, self._last = job.round, {}, None
+        self._round, self._kinds, self._last, self._relied = job.round, {}, None, {}
 
     def _stop(self, job: Job, reason: str, step: int) -> None:
         """Replay only what is compiled from now on."""
@@ -244,16 +257,22 @@ def state_in_python(job: Job) -> dict[str, Fingerprint]:
     for path, attributes in owners.items():
         found |= {f"changes `{join(path, name)}`": value for name, value in attributes.items()}
     found |= {f"changes `loss.{term.name}`": (term.function, term.args) for term in job.terms}
-    states = {kind: state.tolist() for kind, state in random_state(job.device).items() if kind != job.device.type}
-    for kind in states:
-        owner = kind.partition("_")[0]
-        found[f"draws random numbers of `{owner}`"] = [states[one] for one in states if one.startswith(owner)]
     return {what: fingerprint(state, job.device) for what, state in found.items()}
 
 
-def _changes(before: Mapping[str, Fingerprint], job: Job) -> list[str]:
-    """What has happened that a replay would not repeat, given `state_in_python` from before."""
-    return [what for what, state in state_in_python(job).items() if before.get(what) != state]
+def numbers_drawn(job: Job) -> dict[str, Fingerprint]:
+    """The random state of the generators that a replay does not draw from: what a step does with one -> the state."""
+    found: dict[str, list[object]] = {}
+    for kind, state in random_state(job.device).items():
+        if kind != job.device.type:
+            owner, _, _ = kind.partition("_")
+            found.setdefault(f"draws random numbers of `{owner}`", []).append(state.tolist())
+    return {what: fingerprint(state, job.device) for what, state in found.items()}
+
+
+def _changes(before: Mapping[str, Fingerprint], after: Mapping[str, Fingerprint]) -> list[str]:
+    """What has happened between two states."""
+    return [what for what, state in after.items() if before.get(what) != state]
 
 
 def _optimizers(job: Job) -> dict[str, optim.Optimizer]:

@@ -311,15 +311,85 @@ def data_of(name):
     return f"{TEXT[:start]}data: {{name: {name}, batch_size: 32}}\n{TEXT[end:]}"
 
 
-def test_batches_of_any_layout_are_replayed(alike, monkeypatch):
+LAYOUTS = set()
+
+
+class Notes(nn.Module):
+    def forward(self, x):
+        if self.training:
+            LAYOUTS.add(x.stride())
+        return x
+
+
+def test_batches_of_any_layout_are_replayed_in_the_layout_of_the_other_steps(alike, monkeypatch):
+    """Compiled code would be compiled once more for another one, while it is recorded."""
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Notes": Notes})
     monkeypatch.setitem(registry.datasets.registered, "strided", lambda: Splits(Strided(), Strided()))
-    alike("trainer.epochs=4", text=data_of("strided"), recordings=1, replays=9)
+    text = data_of("strided").replace("    stem: Linear(8, 16)\n", "    noted: Notes\n    stem: Linear(8, 16)\n")
+    alike("trainer.epochs=4", text=text, recordings=1, replays=9)
+    assert LAYOUTS == {(8, 1)}
+
+
+class Anneals:
+    """A callback that changes what a module reads."""
+
+    def step(self, run):
+        run.graph.added.factor *= 0.9
+
+
+class Scales(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = 1.0
+
+    def forward(self, x):
+        return x * self.factor
+
+
+class Grows(nn.Module):
+    """What it keeps for evaluations is kept for training too."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("cache", torch.ones(1))
+
+    def forward(self, x):
+        if not self.training:
+            self.cache = 0.9 * self.cache
+        return x * self.cache
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "recordings", "replays"),
+    [
+        (Scales, ["+callbacks={anneals: {name: anneals, every: {step: 6}}}", "trainer.evaluate_every=100"], 3, 7),
+        (Grows, [], 3, 6),
+    ],
+)
+def test_what_is_changed_between_steps_is_recorded_again(alike, monkeypatch, module, words, recordings, replays):
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": module})
+    monkeypatch.setitem(registry.callbacks.registered, "anneals", Anneals)
+    alike(*words, text=TEXT.replace("drop: Dropout(0.1)", "added: Added"), recordings=recordings, replays=replays)
 
 
 class Sparse(Strided):
     def batch(self, rows, generator):
         found = super().batch(rows, generator)
         return {**found, "sparse": found["image"].to_sparse()}
+
+
+class Turned(Strided):
+    """A field that lies in memory in one of two ways."""
+
+    def batch(self, rows, generator):
+        found = super().batch(rows, generator)
+        image = found["image"]
+        return {**found, "image": image.t().contiguous().t() if rows[0] % 2 else image.contiguous()}
+
+
+def test_each_layout_of_batches_is_recorded_once(alike, monkeypatch):
+    monkeypatch.setitem(registry.datasets.registered, "turned", lambda: Splits(Turned(), Strided()))
+    alike("trainer.epochs=4", text=data_of("turned"), recordings=2, replays=12 - 2 * 3)
 
 
 def test_a_sparse_field_is_not_replayed(folder, recorder, monkeypatch):
