@@ -311,13 +311,13 @@ def data_of(name):
     return f"{TEXT[:start]}data: {{name: {name}, batch_size: 32}}\n{TEXT[end:]}"
 
 
-LAYOUTS = set()
+layouts = set()
 
 
 class Notes(nn.Module):
     def forward(self, x):
         if self.training:
-            LAYOUTS.add(x.stride())
+            layouts.add(x.stride())
         return x
 
 
@@ -327,7 +327,7 @@ def test_batches_of_any_layout_are_replayed_in_the_layout_of_the_other_steps(ali
     monkeypatch.setitem(registry.datasets.registered, "strided", lambda: Splits(Strided(), Strided()))
     text = data_of("strided").replace("    stem: Linear(8, 16)\n", "    noted: Notes\n    stem: Linear(8, 16)\n")
     alike("trainer.epochs=4", text=text, recordings=1, replays=9)
-    assert LAYOUTS == {(8, 1)}
+    assert layouts == {(8, 1)}
 
 
 class Anneals:
