@@ -6,14 +6,16 @@ do not apply to a verb are rejected, also by the JSON Schema for editors.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from flowconf.language.changing import Changing, of_fractions
-from flowconf.language.section import Removable, Section, by_form
+from flowconf.language.section import RULE, Removable, Section, by_form
 from flowconf.language.training import OpenSection, named_in
-from flowconf.language.value_types import Identifier, InWords, Reference
+from flowconf.language.value_types import LARGEST, Finite, Identifier, InWords, Reference
 from flowconf.language.weight_source import CheckpointKey
 
 NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -22,8 +24,19 @@ MERGES = ("add", "mean", "mul", "max", "cat", "stack")
 
 Name = Identifier
 CallText = Annotated[str, named_in("modules")]
-Number = int | float
-ParameterValue = bool | int | float | str | list[Any]
+
+
+def in_bounds(value: Any) -> Any:
+    """The value, if its finite numbers are below `LARGEST`, also those in lists."""
+    for item in value if isinstance(value, list) else ():
+        in_bounds(item)
+    if isinstance(value, int | float) and LARGEST <= abs(value) < math.inf:
+        raise PydanticCustomError(RULE, f"`{value}` is too large for a number")  # type: ignore[arg-type]
+    return value
+
+
+Number = Annotated[int | Finite, AfterValidator(in_bounds)]
+ParameterValue = Annotated[bool | int | float | str | list[Any], AfterValidator(in_bounds)]
 Size = Annotated[int | str, InWords("an integer or an expression of parameters")]
 
 
@@ -52,9 +65,10 @@ class Scaled(Model):
 How = Annotated[
     Annotated[str, Tag("<text>")]
     | Annotated[Number, Tag("<number>")]
-    | Annotated[list[Any], Tag("<list>")]
+    | Annotated[list[Any], AfterValidator(in_bounds), Tag("<list>")]
     | Annotated[Scaled, Tag("<scaled>")],
     by_form("<scaled>", "<list>", "<text>", "<number>"),
+    InWords("a number, a list of numbers, a function of `torch.nn.init`, or `{scale: NUMBER}`"),
 ]
 
 

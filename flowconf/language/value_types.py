@@ -30,6 +30,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 LoggedValue = Annotated[str, Field(min_length=1)]
 """The name of a value that a run reports, such as `val/loss`."""
 
+LARGEST = 2**63
+"""The numbers of a graph are below it, so that they remain finite as float32."""
+
 WORDS: dict[Any, str] = {
     int: "an integer",
     float: "a number",

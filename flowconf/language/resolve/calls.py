@@ -25,7 +25,6 @@ from flowconf.text.source import within
 ParameterScope = Mapping[str, Literal]
 
 LONGEST = 20_000
-LARGEST = 2**63
 DEEPEST = 100
 CONSTANTS = {"true": True, "false": False, "none": None, "null": None}
 OPERATORS: dict[type[ast.operator], tuple[str, Callable[[float, float], float]]] = {
@@ -267,7 +266,7 @@ class CallParser:
         return Literal(result, text, spot(node), _sources(left, right))
 
     def _bounded(self, value: object, node: ast.expr, spot: _Spot) -> None:
-        if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= LARGEST):
+        if isinstance(value, complex) or (isinstance(value, int | float) and abs(value) >= value_types.LARGEST):
             self._refuse("FC0131", f"`{shortened(ast.unparse(node))}` is too large for a number", spot(node))
 
     def _check(self, call: Call, node: ast.expr, spot: _Spot) -> None:
