@@ -27,7 +27,7 @@ from flowconf.language.points import RunLength
 from flowconf.language.sections.checks import check_inputs, check_references
 from flowconf.language.sections.directions import direction, with_mode
 from flowconf.language.training import schedules
-from flowconf.report import ConfigError, Diagnostic, Reporter, RunError
+from flowconf.report import ConfigError, Diagnostic, Reporter, RunError, first_line, raised_here
 from flowconf.train.checks.first_step import declared_fields
 from flowconf.train.checks.look_ups import check_numbers
 from flowconf.train.checks.single_rows import check_last_batch
@@ -161,10 +161,10 @@ def _optimizers(config: Config, groups: list[Group]) -> list[optim.Optimizer]:
     """The optimizers. Raises `ConfigError` for groups that one of them rejects."""
     try:
         return optimizers_of(config.training.optimizer, groups)
-    except (ValueError, TypeError, RuntimeError) as problem:
+    except Exception as problem:  # an optimizer of a project may raise anything
         place = config.origins.value(("optimizer", "name"))
-        message = f"the optimizer rejects its {len(groups)} groups: {problem}"
-        raise ConfigError(Diagnostic("FC0123", message, place, "optimizer")) from None
+        message = f"the optimizer rejects its {len(groups)} groups: {first_line(problem)}"
+        raise ConfigError(Diagnostic("FC0123", message, place, "optimizer", raised_here(problem))) from problem
 
 
 def _learning_rate(

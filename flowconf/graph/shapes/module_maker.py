@@ -62,6 +62,15 @@ class ModuleMaker:
         self.result.parameters |= {join(here, name): tuple(p.shape) for name, p in built.named_parameters()}
         return built
 
+    def check_nesting(self, built: nn.Module, visit: Visit) -> None:
+        """Reject a module that contains itself, which its constructor or its `forward` may have caused."""
+        found = _path_to_itself(built, "", {})
+        if found is not None:
+            call, message = visit.applied.target, f"`{type(built).__name__}` contains itself, as `{found}`"
+            advice = "put a reference to a module that is not a child into a tuple: `self.parent = (parent,)`"
+            place = call.place if isinstance(call, Call) else visit.step.place
+            self.findings.error(visit, "FC0202", message, place, _constructor_of(built), advice=advice)
+
     def _check_holes(self, visit: Visit, filled: tuple[int, ...]) -> None:
         """Reject a call whose `_` differ from those of its first run, because all copies are constructed alike."""
         call = visit.applied.target
@@ -128,6 +137,9 @@ class ModuleMaker:
             self._refused(call, words, raised_here(problem), visit)
         if isinstance(made, nn.Module) and "_parameters" not in vars(made):
             self._refused(call, "its `__init__` does not call `super().__init__()`", _constructor_of(made), visit)
+        if isinstance(made, nn.Module) and type(made).__hash__ is None:
+            words = "its class has `__eq__` without `__hash__`, as of `@dataclass`, which requires `eq=False` here"
+            self._refused(call, words, _constructor_of(made), visit)
         self._check_sizes(call, made, "", visit)
         if not isinstance(made, nn.Module) and not (is_argument and package_calls.is_object(call)):
             message = f"a step requires a module, but `{call.name}` returned a `{type(made).__name__}`"
@@ -191,6 +203,18 @@ class ModuleMaker:
             message = f"`_` in `{call}` cannot be inferred: `{self.sizes.number(size)}` is an unknown size"
             self.findings.error(visit, "FC0204", message, hole.place, advice="write the size")
         return size
+
+
+def _path_to_itself(module: nn.Module, path: str, around: dict[nn.Module, bool]) -> str | None:
+    """The path of a descendant that is one of the modules around it; `around`: modules that were seen, true if open."""
+    if module in around:
+        return path if around[module] else None
+    around[module] = True
+    children = ((name, child) for name, child in module._modules.items() if child is not None)
+    found = (_path_to_itself(child, join(path, name), around) for name, child in children)
+    first = next((one for one in found if one is not None), None)
+    around[module] = False
+    return first
 
 
 def _constructor_of(module: nn.Module) -> tuple[Label, ...]:

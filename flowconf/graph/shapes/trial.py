@@ -297,11 +297,14 @@ class Trial:
             inner = InnerValues({name: described(one) for name, one in built.named_modules() if name})
             visit.held.inside[visit.spot] = self.result.inside[join(visit.path, visit.spot)] = inner
         if visit.stream is UNKNOWN or any(value is UNKNOWN for value in using.values()):
+            self.maker.check_nesting(built, visit)
             return UNKNOWN
         chain = whole or applied
         if isinstance(chain.module, Shared):
             visit = replace(visit, scope=replace(scope, reused=scope.reused or chain.module.place))
-        return self.caller.output(built, ModuleCall(visit, chain, using))
+        value = self.caller.output(built, ModuleCall(visit, chain, using))
+        self.maker.check_nesting(built, visit)
+        return value
 
     def _chain(self, visit: Visit, chain: Chain, repeated: int, whole: Applied) -> Any:
         member = visit

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ class Walk:
             self.position += 1
             if stage.graph or self.config is not None or isinstance(self.keys, ConfigDocument):
                 try:
-                    with uncollected():
+                    with uncollected(), chdir("."):  # parts of a project may change the current folder
                         stage.check(self)
                 except ConfigError as error:
                     self.reporter.diagnostics += error.diagnostics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,7 +205,8 @@ def _start(walk: Walk, runs: Path, session: Session) -> Path:
 
 def _prepared(walk: Walk, runs: Path, team: Team, screen: Screen, *, weights: bool = True) -> Job:
     """The job of a run, with its watchers."""
-    job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
+    with chdir("."):  # parts of a project may change the current folder
+        job = prepare(walk.checked, runs, walk.inference, weights=weights, team=team)
     _check_against_data(job, walk, screen)
     job.watchers = Watchers(_watching(job))
     training = walk.checked.training
@@ -264,7 +265,7 @@ def _made(job: Job, runs: Path, sweep: str) -> Run:
     texts = {"weights.txt": reports, "graph.dot": dot(shown)}
     if job.fitted is not None:
         texts[FITTED_FILE] = json.dumps(job.fitted, indent=2, ensure_ascii=False) + "\n"
-    return create_run(runs, config, texts, sources, sweep)
+    return create_run(runs.absolute(), config, texts, sources, sweep)
 
 
 def _note(folder: Path) -> None:

@@ -96,7 +96,7 @@ def _where(job: Job, variables: dict[str, Any], trains: bool, doing: str | None)
     if not trains:
         return f"in the evaluation of `{variables['split']}`{process}, on a batch{given}"
     step = f"in training step {variables['step'] + 1:,} of {job.total_steps:,}{phase}{process}"
-    return f"{step}{f', {doing}' if doing else ''}, on a batch{given}" if given else f"{step}, {doing}"
+    return f"{step}{f', {doing}' if doing else ''}{f', on a batch{given}' if given else ''}"
 
 
 def _what_takes_less(job: Job, trains: bool) -> str:

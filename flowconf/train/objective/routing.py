@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flowconf.graph.gradients import gradients_aside, leaves
+from flowconf.report import Diagnostic, RunError
 from flowconf.train.objective.terms import weighted
 
 Targets = frozenset[nn.Parameter] | None
@@ -49,10 +50,17 @@ class Routes:
         return found
 
     def backward(self, parts: Sequence[Tensor], scaled: Callable[[Tensor], Tensor]) -> None:
-        """Add the gradients of `parts` to the parameters that each may update."""
+        """Add the gradients of `parts` to the parameters that each may update.
+
+        Raises `RunError` for one without a gradient that updates all parameters.
+        """
         last = len(parts) - 1
         for number, (part, (_, inputs)) in enumerate(zip(parts, self.passes, strict=True)):
             if inputs is None:
+                if not part.requires_grad:
+                    message = "nothing to train: the loss of this batch has no gradient"
+                    advice = "compute it by functions of torch, without NumPy, `item()` or `detach()`"
+                    raise RunError(Diagnostic("FC0403", message, advice=advice))
                 torch.autograd.backward(scaled(part), retain_graph=number < last)
             elif inputs and part.requires_grad and self.divided:
                 with gradients_aside(set(self.trained).difference(inputs)):

@@ -182,10 +182,18 @@ def optimizer_of(section: OptimizerSection, own: GroupSection, groups: list[dict
 
 
 def made_optimizer(name: str, groups: list[dict[str, Any]], /, **args: Any) -> optim.Optimizer:
-    """The optimizer of a registered name. Raises what it raises, and `TypeError` if it gives something else."""
+    """The optimizer of a registered name.
+
+    Raises what it raises, and `TypeError` if the result has other groups, or is no optimizer.
+    """
+    count = len(groups)
     found = registry.optimizers.load(name)(groups, **args)
     if not isinstance(found, optim.Optimizer):
         raise TypeError(f"`{name}` must return an optimizer of torch, got `{type(found).__name__}`")
+    if len(found.param_groups) != count:
+        raise TypeError(
+            f"`{name}` must keep the groups of parameters that it gets ({count}), got {len(found.param_groups)}"
+        )
     return found
 
 

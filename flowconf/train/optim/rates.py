@@ -13,7 +13,7 @@ from torch import Tensor, optim
 from flowconf.language import registry
 from flowconf.language.points import RunLength
 from flowconf.language.training import ScheduleSection
-from flowconf.report import listing
+from flowconf.report import Diagnostic, RunError, listing
 from flowconf.train.optim.kept import kept
 
 ScheduleFunction = Callable[[float], float]
@@ -99,7 +99,12 @@ class LearningRate:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def set(self, step: int) -> None:
-        """Set the learning rates for `step` (the first is 0)."""
+        """Set the learning rates for `step` (the first is 0). Raises `RunError` if the groups have changed."""
+        if len(self.groups) != len(self.base):
+            message = (
+                f"the optimizer has {len(self.groups)} groups of parameters, and had {len(self.base)} at the start"
+            )
+            raise RunError(Diagnostic("FC0702", message, advice="add no groups in `step`"))
         factors = [schedule.factor(step) for schedule in self.schedules]
         for at, (base, number, own) in enumerate(zip(self.base, self.of_groups, self.factors, strict=True)):
             self.rates[at] = base * factors[number] * own
