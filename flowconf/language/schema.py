@@ -31,7 +31,7 @@ def in_bounds(value: Any) -> Any:
     for item in value if isinstance(value, list) else ():
         in_bounds(item)
     if isinstance(value, int | float) and LARGEST <= abs(value) < math.inf:
-        raise PydanticCustomError(RULE, f"`{value}` is too large for a number")  # type: ignore[arg-type]
+        raise PydanticCustomError(RULE, f"`{value}` is too large for a number")
     return value
 
 

@@ -157,6 +157,11 @@ def test_runs_are_found_by_their_config_too(folder):
     with pytest.raises(ConfigError, match="is not a run folder") as caught:
         find_run_folder(folder.path / "runs" / "tinny")
     assert caught.value.diagnostics[0].help.endswith("runs/tiny`")
+    with pytest.raises(ConfigError, match=r"is not a run folder(.|\n)*runs/tiny`"):
+        find_run_folder(folder.path / "runs")
+    (folder.path / "runs" / "tiny" / "sweep_begun").mkdir()
+    with pytest.raises(ConfigError, match="killed before its first run began is started again"):
+        find_run_folder(folder.path / "runs" / "tiny" / "sweep_begun")
 
 
 def test_the_config_of_a_run_means_the_same_from_its_folder(folder):

@@ -87,7 +87,11 @@ def find_run_folder(path: str | Path) -> Path:
     others = [str(other) for other in folder.parent.glob("*") if other.is_dir() and other != folder]
     close = nearest(str(folder), sorted(others))
     advice = f"write `{close}`" if close else "a run folder is named `runs/CONFIG/DATE_TIME` and contains `run.json`"
-    if folder.is_file():
+    if folder.is_dir():
+        deeper = sorted({run.parent.parent for run in folder.glob(f"*/*/{RECORD}")})
+        none = f"it contains no `{RECORD}`: a run or sweep that was killed before its first run began is started again"
+        advice = f"write `{deeper[0]}`" if deeper else none
+    elif folder.is_file():
         advice = f"write a run folder: `flowconf train` creates those of a config in `runs/{folder.stem}`"
     message = f"`{shown_path(folder)}` is not a run folder"
     raise ConfigError(Diagnostic("FC0301", message, Place(str(folder)), advice=advice))
