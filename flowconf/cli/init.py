@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from flowconf.report import ConfigError, Diagnostic, Place, listing, printable
+from flowconf.text.output import write_atomically
 
 STARTER = Path(__file__).parent.parent / "starter"
 PLACEHOLDER = "project_name"
@@ -41,11 +42,15 @@ def init(
     existing = [file for file in texts if os.path.lexists(file)]
     kept = [file for file in existing if file.relative_to(root).as_posix() in KEPT]
     _refuse([file for file in existing if file not in kept], package)
-    for file, text in texts.items():
-        if file not in kept:
+    missing = {file: text for file, text in texts.items() if file not in kept}
+    try:
+        for file, text in missing.items():
             file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("x", encoding="utf-8", newline="\n") as out:
-                out.write(text)
+            write_atomically(file, text.encode())
+    except OSError:
+        for file in missing:  # a full disk leaves no part of a project, which the next try would refuse to overwrite
+            file.unlink(missing_ok=True)
+        raise
     for file in texts:
         print(f"{'kept ' if file in kept else 'wrote'} {printable(str(file))}")
     enter = [] if root.resolve() == Path.cwd() else [f"cd {shlex.quote(folder)}"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BUFFER = 1 << 20
@@ -29,20 +31,30 @@ def write_atomically(file: Path, *parts: bytes | memoryview, mode: int | None = 
 
     Raises `OSError` with the name of the file, and then leaves the earlier file unchanged.
     """
+    with replacing(file) as temporary, temporary.open("xb", BUFFER) as stream:
+        if mode is not None:
+            os.fchmod(stream.fileno(), mode)
+        stream.writelines(parts)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A block that writes the file or folder whose path it gets, which then takes the place of `file`.
+
+    After an exception, nothing of it is left. Raises `OSError` with the name of `file`.
+    """
     temporary = file.with_name(temporary_name(file.name, str(os.getpid())))
     try:
         temporary.unlink(missing_ok=True)  # of a killed process, or a link to another file
-        with temporary.open("xb", BUFFER) as stream:
-            if mode is not None:
-                os.fchmod(stream.fileno(), mode)
-            stream.writelines(parts)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
         temporary.replace(file)
         sync_folder(file.parent)
     except BaseException as problem:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(problem, OSError):
             problem.filename, problem.filename2 = str(file), None
         raise

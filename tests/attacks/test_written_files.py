@@ -25,6 +25,19 @@ OUTPUTS = {
 }
 
 
+CONFIG = """\
+model: {inputs: {image: [B, 4]}, flow: {logits: 'Linear(4, 3)'}}
+data: {name: synthetic, shape: [4], rows: 8, validation: 0, test: 0, classes: 3, batch_size: 4}
+loss: {label: {fn: cross_entropy, input: logits, target: label}}
+trainer: {steps: 2, devices: cpu}
+"""
+FOLDERS = {
+    "a model for the hub": ["push", "c", "me/model", "--dry-run", "out"],
+    "a profile": ["profile", "c.yaml", "-o", "out"],
+    "a project": ["init", "out"],
+}
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -53,6 +66,19 @@ def test_a_full_disk_leaves_the_earlier_file(folder, request, capsys, words):
     assert f"error[FC0601]: `{name}`: file too large\n --> {name}" in text
     assert Path(name).read_text() == before
     assert sorted(entry.name for entry in folder.iterdir()) == sorted(["a.yaml", name])
+
+
+@pytest.mark.parametrize("words", FOLDERS.values(), ids=FOLDERS)
+def test_a_full_disk_leaves_no_part_of_a_folder(folder, request, capsys, words):
+    Path("c.yaml").write_text(CONFIG)
+    if words[0] == "push":
+        assert main(["train", "c.yaml", "trainer.runs=."]) == 0
+    request.getfixturevalue("full")
+    code = main(words)
+    text = "".join(capsys.readouterr())
+    assert code == 3, text
+    assert "error[FC0601]: `out" in text
+    assert [path for path in Path("out").rglob("*") if path.is_file()] == []
 
 
 def test_a_fix_follows_a_link_and_keeps_permissions(folder):

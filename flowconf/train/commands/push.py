@@ -14,6 +14,7 @@ from flowconf.graph.weights import hub
 from flowconf.graph.weights.reading import check_whole
 from flowconf.graph.weights.sources import CONFIG, known_record, weights_of
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, shown_path
+from flowconf.text.output import replacing
 from flowconf.train.checks import road
 from flowconf.train.screen import number
 
@@ -33,7 +34,9 @@ def push(run: Path, repo: str, *, private: bool = False, dry_run: Path | None = 
         if dry_run.exists() and (not dry_run.is_dir() or any(dry_run.iterdir())):
             message = f"`{shown_path(dry_run)}` exists"
             raise MachineError(Diagnostic("FC0602", message, advice="choose another folder"))
-        _write(run, repo, dry_run)
+        dry_run.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(dry_run) as folder:
+            _write(run, repo, folder)
         return str(dry_run)
     hub.client(place)
     with TemporaryDirectory(prefix="flowconf-") as folder:
@@ -47,7 +50,7 @@ def _write(run: Path, repo: str, folder: Path) -> None:
         message = f"the run {shown_path(run)} has no weights"
         raise ConfigError(Diagnostic("FC0301", message, Place(str(run))))
     check_whole(weights, Place(str(weights)))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     shutil.copyfile(weights, folder / WEIGHTS)
     shutil.copyfile(run / CONFIG, folder / CONFIG)
     (folder / CARD).write_text(card, encoding="utf-8")

@@ -6,10 +6,13 @@ them; the warm-up steps are excluded from the times. With several processes, onl
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -104,8 +107,11 @@ class Profiler:
         if self.left:  # the run ended before the last step to profile
             return
         self.folder.mkdir(exist_ok=True)
-        (self.folder / TRACE).unlink(missing_ok=True)  # it may be a link to another file
-        found.export_chrome_trace(str(self.folder / TRACE))
+        with TemporaryDirectory(dir=self.folder) as inner:  # torch leaves parts of a trace on a disk that is full
+            found.export_chrome_trace(f"{inner}/{TRACE}")
+            if not _is_whole(Path(inner, TRACE)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / TRACE))
+            Path(inner, TRACE).replace(self.folder / TRACE)
         label = self.job.config.model.label
         events = found.events()  # type: ignore[no-untyped-call]
         report = measured(label, events or (), self._path_of, self.on_device, self.flops, peak(self.job.precision))
@@ -115,6 +121,11 @@ class Profiler:
 
     def _path_of(self, node: int) -> str:
         return next((path for trail in self.trails if (path := trail.of_node(node))), "")
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether torch has written a trace to its end; it reports no errors."""
+    return file.exists() and file.read_bytes()[-100:].rstrip().endswith(b"}")
 
 
 def leave(report: Profile, job: Job, folder: Path) -> None:
