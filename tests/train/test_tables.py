@@ -131,6 +131,22 @@ def test_a_cell_without_a_value(houses, field, words, place):
 
 
 @pytest.mark.parametrize(
+    ("file", "text", "field", "words"),
+    [
+        ("a.csv", "a\n1\n-1e39\n", {}, "`a` must be within the range of float32, got `-1e39` in row 1 of `a.csv`"),
+        ("a.jsonl", f'{{"a": 1{"0" * 50}}}\n', {}, "`a` must be within the range of float32, got `1000"),
+        ("a.jsonl", '{"a": [1, 1e39]}\n', {"pad": [2]}, "`a` must have numbers within the range of float32, got `1e"),
+        ("a.csv", "a\n1\ninf\n", {"standardize": True}, "`a` must be finite, because `a` needs its mean, got `inf`"),
+    ],
+)
+def test_a_number_beyond_float32(folder, file, text, field, words):
+    folder.write(text, file)
+    with pytest.raises(ConfigError) as error:
+        table(train=file, fields={"a": field})
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("text", "words", "line"),
     [
         ("a,b\n1,2\n3\n", "the row at line 3 of `bad.csv` has 1 cells, but there are 2 columns", 3),

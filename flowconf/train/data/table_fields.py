@@ -20,7 +20,7 @@ from flowconf.report import Advice, ConfigError, Diagnostic, Label, Place, Repor
 from flowconf.train.data.declarations import Declared
 from flowconf.train.data.splits import classes_in
 from flowconf.train.data.table_files import Table
-from flowconf.train.data.table_lists import flat, lists_of, shown, text_of
+from flowconf.train.data.table_lists import flat, lists_of, shown, text_of, too_large
 
 Fitted = dict[str, dict[str, Any]]
 """Field -> what the training rows determine of it, as plain data: `mean` and `std` of its columns, or `categories`."""
@@ -203,6 +203,8 @@ def _numbers(section: TableField, table: Table, column: str) -> tuple[NDArray[An
             found = numpy.array([read(0 if _is_missing(cell) else cell) for cell in cells])
         except (TypeError, ValueError, OverflowError):
             raise _no_number(section, table, column) from None
+    for row in numpy.flatnonzero(too_large(found)) if section.type == "number" else ():
+        raise _refused_number(table, column, int(row), "within the range of float32")
     present = ~(numpy.isnan(found) | numpy.array([_is_missing(cell) for cell in cells]))
     return numpy.where(present, found, 0), present
 
@@ -237,11 +239,19 @@ def _no_number(section: TableField, table: Table, column: str) -> ConfigError:
     return _refused(f"`{column}` of `{table.file}` must be {kind}", Place(table.file))
 
 
+def _refused_number(table: Table, column: str, row: int, wanted: str) -> ConfigError:
+    cell = table.columns[column][row]
+    message = f"`{column}` must be {wanted}, got `{shown(cell)}` in row {row:,} of `{table.file}`"
+    return _refused(message, table.place(row, column), "replace such values in the data, or remove their rows")
+
+
 def _moments(name: str, section: TableField, table: Table, rows: Tensor) -> dict[str, Any]:
     """The mean and, if it is needed, the standard deviation of each column of a field in some rows."""
     means, stds = [], []
     for column in section.names:
         values, present = _numbers(section, table, column)
+        for row in numpy.flatnonzero(numpy.isinf(values)):
+            raise _refused_number(table, column, int(row), f"finite, because `{name}` needs its mean")
         own = values[rows.numpy()][present[rows.numpy()]].astype("float64")
         if not own.size:
             message = f"`{column}` of `{table.file}` has no value in the training rows, so `{name}` has no mean"

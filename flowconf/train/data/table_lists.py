@@ -12,6 +12,8 @@ from torch import Tensor
 from flowconf.report import ConfigError, Diagnostic, shortened
 from flowconf.train.data.table_files import Table
 
+LARGEST = float(numpy.finfo("float32").max)
+
 
 def lists_of(
     name: str, kind: str, column: str, shape: Sequence[int], table: Table, categories: Sequence[str] | None
@@ -61,6 +63,12 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else str(value.item() if isinstance(value, numpy.generic) else value)
 
 
+def too_large(numbers: Any) -> Any:
+    """Where finite numbers are beyond float32, in which they would become infinite."""
+    sizes = numpy.abs(numbers)
+    return (sizes > LARGEST) & (sizes < numpy.inf)
+
+
 def shown(value: Any) -> str:
     """A value as a message shows it."""
     return shortened(text_of(value), 40)
@@ -77,6 +85,8 @@ def _array(items: Any, sizes: Sequence[int], kind: str, numbers: dict[str, int])
     wrong = next((item for item in given if isinstance(item, str) or item is None), None)
     if wrong is not None or any(item is None for item in given):
         raise ValueError(f"must have numbers, got `{shown(wrong)}`")
+    if kind == "number" and (large := next((item for item in given if too_large(item)), None)) is not None:
+        raise ValueError(f"must have numbers within the range of float32, got `{shown(large)}`")
     if kind == "integer" and any(int(item) != item for item in given):
         raise ValueError("must have integers")
     if len(given) != len(items) * int(numpy.prod(sizes, dtype=int)):
