@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import re
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 PAUSE = 0.05
 """Seconds without another key after which a file is checked."""
+LARGEST_MESSAGE = 1 << 26
+"""Bytes that are read at once."""
 SEVERITIES = {"error": lsp.DiagnosticSeverity.Error, "warning": lsp.DiagnosticSeverity.Warning}
 KINDS = {
     "keys": lsp.CompletionItemKind.Property,
@@ -270,6 +273,16 @@ class OneLine(logging.Formatter):
         return words if problem is None else f"{words}: {type(problem).__name__}: {first_line(problem)}"
 
 
+class Messages(io.BufferedReader):
+    """What an editor sends, in messages up to a limit."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > LARGEST_MESSAGE:
+            message = f"the editor sends a message of {size:,} bytes, more than {LARGEST_MESSAGE:,}"
+            raise ConfigError(Diagnostic("FC0001", message))
+        return super().read(size)
+
+
 def serve() -> None:
     """Answer an editor on the standard streams until it closes them. What modules print goes to standard error."""
     log = logging.StreamHandler()
@@ -279,4 +292,4 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
-    server.start_io(os.fdopen(0, "rb", closefd=False), answers)
+    server.start_io(Messages(io.FileIO(0, closefd=False)), answers)

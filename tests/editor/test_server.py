@@ -417,6 +417,13 @@ def test_messages_that_are_not_valid_are_logged_in_one_line():
     assert 'File "' not in logged
 
 
+def test_a_message_without_end_is_refused():
+    sent = b"Content-Length: 100000000000\r\n\r\n{}"
+    done = subprocess.run([sys.executable, "-m", "flowconf", "lsp"], input=sent, capture_output=True)
+    assert done.returncode == 2
+    assert done.stderr.decode().startswith("error[FC0001]: the editor sends a message of 100,000,000,000 bytes")
+
+
 def test_the_lines_of_a_text_are_divided_once_for_all_places(monkeypatch):
     from pygls.workspace import TextDocument
 
