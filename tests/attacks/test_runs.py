@@ -142,6 +142,24 @@ def test_a_state_of_the_optimizer_with_other_values_starts_fresh(run, capsys):
     assert "optimizer state starts fresh for `stem.weight`" in text
 
 
+@pytest.mark.parametrize(
+    "words", [["eval", "RUN"], ["push", "RUN", "me/model", "--dry-run", "out"], ["profile", "RUN"]], ids=str
+)
+def test_the_weights_of_another_run(run, capsys, words):
+    write_metadata(run / "checkpoints/best.safetensors", run="another")
+    code, text = answers(words, run, capsys)
+    assert code == 2
+    assert "is of the run `another`, not of" in text
+
+
+def test_a_run_that_is_resumed_writes_its_own_weights_again(run, capsys):
+    best = run / "checkpoints/best.safetensors"
+    write_metadata(best, run="another")
+    assert answers(["train", "--resume", "RUN", "trainer.epochs=3"], run, capsys)[0] == 0
+    with safe_open(best, "pt") as opened:
+        assert opened.metadata()["run"] == json.loads((run / "run.json").read_text())["id"]
+
+
 def test_a_clock_that_was_set_back(run, capsys):
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**record, "started": "2999-01-01T00:00:00+00:00"}))

@@ -171,14 +171,33 @@ def _file_of(run: Path, which: Which) -> Path:
 
 
 def weights_of(run: Path, which: Which = "best", place: Place | None = None) -> Path:
-    """The file with some weights of a run. Raises `ConfigError` for a step whose weights it has not kept."""
+    """The file with some weights of a run.
+
+    Raises `ConfigError` for a step whose weights it has not kept, and for a file that another run has written.
+    """
     file = _file_of(run, which)
     if isinstance(which, int) and not file.is_file():
         kept = listing(list(map(str, kept_steps(run))))
         advice = f"it has kept those of the steps {kept}" if kept else "`trainer.keep` keeps weights during a run"
         message = f"the run {shown_path(run)} has not kept the weights of step {which:,}"
         raise ConfigError(Diagnostic("FC0301", message, place or Place(str(file)), advice=advice))
+    own = record(run).get("id")
+    if (writer := _written_by(file)) and own and writer != own:
+        message = f"`{shown_path(file)}` is of the run `{writer}`, not of `{own}`, in whose folder it is"
+        advice = "move it to another folder, and write its path to load it"
+        raise ConfigError(Diagnostic("FC0301", message, place or Place(str(file)), advice=advice))
     return file
+
+
+def _written_by(file: Path) -> str | None:
+    """The run that has written a file of weights; None if it does not say, or if the file cannot be read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with as_unicode(file) as name, safe_open(name, "np") as opened:
+            return (opened.metadata() or {}).get("run")
+    except (OSError, SafetensorError):
+        return None
 
 
 def beside(path: str, place: Place) -> Path:

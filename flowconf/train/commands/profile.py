@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from flowconf.graph.weights.sources import best_checkpoint, find_run_folder
+from flowconf.graph.weights.sources import find_run_folder, weights_of
 from flowconf.language.training import ProfileSection
 from flowconf.report import read_json
 from flowconf.train.checks import road
@@ -37,7 +37,7 @@ def profile(
     from flowconf.train.insight.profile import FOLDER, profiled
 
     run = find_run_folder(source).absolute() if Path(source).is_dir() else None
-    file = None if run is None else best_checkpoint(run)
+    file = None if run is None else weights_of(run)
     walk = road.begin(source, overrides, trained=True) if run is None else walk_run(run, overrides, file)
     with in_its_folder(run) if run is not None else nullcontext():
         config = walk.to("machine").checked

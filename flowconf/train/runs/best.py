@@ -134,4 +134,4 @@ class Best:
 
     def _lacks(self, step: int) -> bool:
         best = bool(self.metrics) and self.step == step
-        return (best and saved_step(self.file) != step) or self.kept.lacks(step)
+        return (best and saved_step(self.file, self.run.id) != step) or self.kept.lacks(step)

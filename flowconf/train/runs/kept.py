@@ -45,7 +45,7 @@ class Kept:
 
     def lacks(self, step: int) -> bool:
         """Whether the weights of a step have to be kept, and are not yet."""
-        return bool(self.reasons(step)) and saved_step(kept_file(self.run.folder, step)) != step
+        return bool(self.reasons(step)) and saved_step(kept_file(self.run.folder, step), self.run.id) != step
 
     def writing(self, step: int, best_of: dict[str, str]) -> Callable[[Snapshot], None]:
         """What writes the weights of a step and removes those that are replaced, as it is decided now.

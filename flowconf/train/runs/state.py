@@ -156,11 +156,11 @@ def check_weights(file: Path, step: int, run: str) -> None:
         raise _refused(refused, file) from None
 
 
-def saved_step(file: Path) -> int | None:
-    """The step whose weights a file holds; None if there is no such file, or it cannot be read."""
+def saved_step(file: Path, run: str | None = None) -> int | None:
+    """The step whose weights a file holds; None if there is no such file, it cannot be read, or is not of the `run`."""
     try:
         with opened(file, Place(str(file))) as found:
-            return int(found.texts["step"])
+            return int(found.texts["step"]) if run in (None, found.texts.get("run")) else None
     except (ConfigError, KeyError, ValueError):
         return None
 
