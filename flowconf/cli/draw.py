@@ -6,7 +6,7 @@ import sys
 from enum import StrEnum
 from pathlib import Path
 from shutil import get_terminal_size
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from flowconf.cli.arguments import (
 )
 from flowconf.report import json_line
 from flowconf.report.garbage import uncollected
+
+if TYPE_CHECKING:
+    from flowconf.draw.members import Member
 
 
 class PictureForm(StrEnum):
@@ -68,18 +71,11 @@ def draw(
 ) -> None:
     """Draw the graph in FILE."""
     trust_project_of(file, trust)
-    if form is None and output is not None:
-        form = SUFFIXES.get(output.suffix.lower())
+    if form is None:
+        form = PictureForm.TEXT if output is None else SUFFIXES.get(output.suffix.lower())
     if form is None:
         refuse_other_pictures(output, *SUFFIXES)
-    from flowconf.draw import heat as profiles
-    from flowconf.draw.data import as_data
-    from flowconf.draw.dot import dot
-    from flowconf.draw.folding import folded
     from flowconf.draw.levels import part_at, picture
-    from flowconf.draw.mermaid import mermaid
-    from flowconf.draw.outline import WIDTH, outline
-    from flowconf.draw.page.assemble import graph_page
     from flowconf.draw.secrets import with_references
     from flowconf.draw.svg import write
     from flowconf.graph.build import accounts_of
@@ -93,23 +89,32 @@ def draw(
     facts = facts_of(plan, inference, accounts_of(plan, inference, runs), source=opened)
     whole = with_references(part_at(picture(plan, facts, opened), at), origins)
     if opened:
-        overlays = profiles.read_overlays(heat) if heat is not None else None
-        data = as_data(whole, facts, overlays, depth, origins=origins)
+        from flowconf.draw.data import as_data
+        from flowconf.draw.heat import read_overlays
+        from flowconf.draw.page.assemble import graph_page
+
+        data = as_data(whole, facts, read_overlays(heat) if heat is not None else None, depth, origins=origins)
         text = graph_page(data) if form is PictureForm.HTML else json_line(data) + "\n"
     else:
-        shown = profiles.read(heat) if heat is not None else None
-        is_shown = output is None and sys.stdout.isatty()
-        if form is None and output is None:
-            form = PictureForm.TEXT
-        if form is PictureForm.MERMAID:
-            text = mermaid(whole, depth, shown)
-        elif form is PictureForm.TEXT:
-            text = outline(whole, depth, shown, get_terminal_size().columns if is_shown else WIDTH)
-        else:
-            text = dot(whole, heat=shown, depth=depth)
-        if form is not PictureForm.TEXT and (caption := folded(whole, depth).caption):
-            print(f"{caption}; `--depth N` draws N levels in full", file=sys.stderr)
+        text = _text(whole, form, heat, depth, fits_terminal=output is None and sys.stdout.isatty())
     if output is None:
         sys.stdout.write(text)
     else:
         write(text, output)
+
+
+def _text(whole: Member, form: PictureForm | None, heat: Path | None, depth: int | None, fits_terminal: bool) -> str:
+    """The picture in a form of text; DOT for images. Prints what it leaves out."""
+    from flowconf.draw import heat as profiles
+    from flowconf.draw.dot import dot
+    from flowconf.draw.folding import folded
+    from flowconf.draw.mermaid import mermaid
+    from flowconf.draw.outline import WIDTH, outline
+
+    shown = profiles.read(heat) if heat is not None else None
+    if form is PictureForm.TEXT:
+        return outline(whole, depth, shown, get_terminal_size().columns if fits_terminal else WIDTH)
+    text = mermaid(whole, depth, shown) if form is PictureForm.MERMAID else dot(whole, heat=shown, depth=depth)
+    if caption := folded(whole, depth).caption:
+        print(f"{caption}; `--depth N` draws N levels in full", file=sys.stderr)
+    return text
