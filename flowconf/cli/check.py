@@ -35,7 +35,7 @@ def check(
     form: Annotated[Format, typer.Option("--format", help="The output format.")] = Format.TEXT,
     fix: Annotated[bool, typer.Option("--fix", help="Apply the suggestions that are certain, in place.")] = False,
     draw: Annotated[
-        Path | None, typer.Option("--draw", metavar="PAGE", help="A .html page of the graph with the mistakes marked.")
+        Path | None, typer.Option("--draw", metavar="PAGE", help="A .html page of the graph with the errors marked.")
     ] = None,
     trust: TrustOption = False,
 ) -> None:

@@ -31,7 +31,7 @@ def marks_of(whole: Member, mistakes: Sequence[Diagnostic]) -> Marks:
             notes.append(f"{one.place}: {text}" if one.place != NOWHERE else text)
         for label in one.labels:
             mark(label.place, "cause", label.message)
-    return Marks("Mistakes", found, notes)
+    return Marks("Errors and warnings", found, notes)
 
 
 def _member_at(whole: Member, place: Place) -> str | None:

@@ -47,7 +47,7 @@ def members(data):
 
 def test_both_parties_of_a_mistake_are_marked():
     data = drawn()
-    assert data["title"] == "Mistakes"
+    assert data["title"] == "Errors and warnings"
     assert {path: mark["kind"] for path, mark in data["marks"].items()} == {
         "part.narrow": "error",
         "part.wide": "cause",
