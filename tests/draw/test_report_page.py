@@ -59,7 +59,7 @@ def graph():
 
 def labels(tab) -> list[str]:
     """The legend of the first chart, once it is drawn."""
-    tab.locator("canvas").first.wait_for()
+    tab.locator("figure").first.locator("canvas").first.wait_for()
     return [label.rstrip(":") for label in tab.locator("figure").first.locator(".u-label").all_text_contents()]
 
 
