@@ -20,7 +20,7 @@ from flowconf.text.output import write_atomically
 
 STARTER = Path(__file__).parent.parent / "starter"
 PLACEHOLDER = "project_name"
-"""What the package of the starter is called, in its paths and in its texts."""
+"""The name of the starter's package, in its paths and in its texts."""
 KEPT = ("README.md", ".gitignore")
 """Files that a folder may already have, as a new repository does. They are left as they are."""
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -53,7 +53,7 @@ def summary(
 
 
 def _groups(config: Config, graph: Graph) -> Iterator[str]:
-    """What each selector of the optimizer's groups takes, and its learning rates."""
+    """The parameters of each selector of the optimizer's groups, and their learning rates."""
     from flowconf.train.optim.groups import by_selector, groups_of, optimizers_of, rate_in_words, taken
 
     section = config.training.optimizer

@@ -25,7 +25,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Marks:
-    """What a picture says about some members: under a `title`, path -> kind and texts, and notes on the whole."""
+    """Marks on some members of a picture: under a `title`, path -> kind and texts, and notes on the whole."""
 
     title: str
     members: Mapping[str, tuple[str, list[str]]]

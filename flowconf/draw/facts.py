@@ -1,4 +1,4 @@
-"""What is known about a graph besides its Plan: shapes, parameters, the sizes for `_`, and generated source."""
+"""Facts about a graph besides its Plan: shapes, parameters, the sizes for `_`, and generated source."""
 
 from __future__ import annotations
 

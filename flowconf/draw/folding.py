@@ -21,7 +21,7 @@ class Folded:
     whole: Member
     ids: frozenset[str]
     caption: str = ""
-    """What is left out, if that was not asked for."""
+    """A note on what is left out without being asked for."""
 
 
 def folded(whole: Member, depth: int | None = None) -> Folded:

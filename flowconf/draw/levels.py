@@ -187,7 +187,7 @@ class _Picture:
         return self.facts.shapes.get(join(path, inner.member), "")
 
     def edges(self, graph: _Graph, step: Step) -> Iterator[Edge]:
-        """What a step reads, without duplicates."""
+        """The values that a step reads, without duplicates."""
         target = join(graph.path, step.path)
         yield self.edge(graph, step.stream, target)
         seen = set()
@@ -503,7 +503,7 @@ def _fed_back(level: Level, plan: GraphPlan, path: str) -> Level:
 
 
 def _joint_sign(step: Step) -> str:
-    """What is shown where the branches of a step meet."""
+    """The text where the branches of a step meet."""
     if isinstance(step, SplitStep):
         sign = MERGE_SIGNS.get(step.merged or "", step.merged or "")
         return f"{sign} {step.dim}" if step.merged in ("cat", "stack") else sign
@@ -511,7 +511,7 @@ def _joint_sign(step: Step) -> str:
 
 
 def _notes(step: Step) -> Iterable[str]:
-    """What the body runs over, what ends it, and which element of its output is taken."""
+    """Notes: what the body runs over, what ends it, and which element of its output is taken."""
     if isinstance(step, MapStep):
         over = str(step.over) if step.over is not None else "the stream"
         cut = (

@@ -1,4 +1,4 @@
-"""What a picture shows: members, the edges between them, and the level of members inside a member.
+"""The model of a picture: members, the edges between them, and the level of members inside a member.
 
 A level is one graph, or the branches of one step. Edges connect members of the same level, so that each level is laid
 out by itself. Every form of picture is made from these.
@@ -84,7 +84,7 @@ class Member:
     """The path of the module that is applied once more."""
     checkpoint: Checkpoint | None = None
     relations: tuple[str, ...] = ()
-    """What its parameters are besides its own: `weight is embedded.weight`."""
+    """Shared parameters, such as `weight is embedded.weight`."""
     place: Place = NOWHERE
     home: str = ""
     """The generated class in which the member has its lines."""

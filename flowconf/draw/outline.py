@@ -25,7 +25,7 @@ class Row:
 
     lead: str
     below: str
-    """What is before the further lines of the title."""
+    """The indentation of further lines of the title."""
     title: str
     computes: str = ""
     gives: str = ""

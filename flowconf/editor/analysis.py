@@ -1,4 +1,4 @@
-"""What is known about one file as it is written now."""
+"""The analysis of one file as it is written now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be written at a position: the names that the checks would offer for a name that does not exist there.
+"""Completions at a position: the names that the checks would offer for a name that does not exist there.
 
 The word at the position is replaced by one that nothing is called, and the config is checked. So every list that a
 message can give is also a completion, with the names of the project, and nothing lists the names a second time.
@@ -30,7 +30,7 @@ class Choice:
 
     name: str
     what: str
-    """What it is a name of: "keys", "arguments", "modules"..."""
+    """The kind of name: "keys", "arguments", "modules"..."""
     typed: int
 
 
@@ -54,7 +54,7 @@ def choices(file: str, text: str, line: int, column: int) -> list[Choice]:
 
 
 def _words(before: str, after: str) -> Iterator[str]:
-    """What replaces the word: a key if no colon follows, an argument within a call, or a name."""
+    """The text that replaces the word: a key if no colon follows, an argument within a call, or a name."""
     if _BEGINS_KEY.search(before) and not after.lstrip().startswith(":") and before.count("(") == before.count(")"):
         yield f"{UNKNOWN}: null"
     if before.count("(") > before.count(")") and not after.lstrip().startswith("="):

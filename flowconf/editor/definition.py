@@ -34,7 +34,7 @@ def _graph_at(analysis: Analysis, line: int, column: int) -> Place | None:
 
 
 def _named_at(analysis: Analysis, line: int, column: int) -> Place | None:
-    """What the text at the position names: a member of the graph, as in losses, or a file of configs."""
+    """The target of the text at the position: a member of the graph, as in losses, or a file of configs."""
     document = analysis.findings.walk.document
     for path, node in document.origins.items() if document is not None else ():
         if isinstance(node.value, str) and is_at(node.place, analysis.file, line, column):

@@ -1,4 +1,4 @@
-"""What an editor says about what is written at a position."""
+"""Explanations that an editor shows for a position."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _registered(name: str) -> str | None:
 
 
 def _key(analysis: Analysis, line: int, column: int) -> str | None:
-    """What a key is for, its value, and where it was set before."""
+    """The purpose of a key, its value, and where it was set before."""
     walk = analysis.findings.walk
     if walk.document is None:
         return None

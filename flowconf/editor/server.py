@@ -208,7 +208,7 @@ async def resolve(ls: Server, item: lsp.CompletionItem) -> lsp.CompletionItem:
 
 @server.feature(lsp.TEXT_DOCUMENT_HOVER)
 async def hover(ls: Server, params: lsp.HoverParams) -> lsp.Hover | None:
-    """What a member, reference, module or key is."""
+    """Explain a member, reference, module or key."""
     found = await ls.current(file_of(params.text_document.uri))
     line, column = ls.position(found.file, params.position)
     word = word_at("".join(ls.lines(found.file)[line - 1 : line]), column)

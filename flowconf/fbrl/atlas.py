@@ -197,7 +197,7 @@ def _cards(letters: Sequence[Letter]) -> Picture:
 
 
 def _card(letter: Letter) -> Picture:
-    """What was read, the view with the path of the glimpses, the reproduction, and what each glimpse saw."""
+    """The text that was read, the view with the path of the glimpses, the reproduction, and each glimpse."""
     from PIL import Image, ImageDraw, ImageFont
 
     card = Image.new("RGB", CARD, PAPER)

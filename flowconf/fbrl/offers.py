@@ -1,4 +1,4 @@
-"""What the flagship offers to the configs of a project that lists this module."""
+"""The names that the flagship offers to the configs of a project that lists this module."""
 
 import flowconf
 

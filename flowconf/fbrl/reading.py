@@ -1,4 +1,4 @@
-"""What a trained reader reads in a picture of any size: the `reader` of the data sets of this package.
+"""Reading text in a picture of any size with a trained reader: the `reader` of the data sets of this package.
 
 A picture is cut into lines at rows without ink, and lines into words at gaps. A line is scaled to the size of the
 training text. Whether its ink has ascenders or descenders is not known before it is read, so each possibility is tried,
@@ -130,7 +130,7 @@ class Reader:
         return filled
 
     def read(self, lines: Sequence[list[Segment]]) -> list[ReadLine]:
-        """What the graph reads in some lines."""
+        """The output of the graph for some lines."""
         filled = self.filled(lines)
         stacked = MOST if self.level == "paragraphs" else 1
         pages = [filled[start : start + stacked] for start in range(0, len(filled), stacked)]

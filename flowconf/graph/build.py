@@ -128,7 +128,7 @@ def accounts_of(plan: GraphPlan, inference: Inference, runs: str | Path = "runs"
 def _reports(
     plan: GraphPlan, inference: Inference, asked: Sequence[tuple[str, Request]]
 ) -> Iterator[tuple[str, WeightReport | ConfigError]]:
-    """What loading these weights would report, or raise, each with its path."""
+    """The reports or errors of loading these weights, each with its path."""
     if not asked:
         return
     program = run(emit(plan, inference.sizes), CLASSES)

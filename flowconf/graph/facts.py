@@ -1,4 +1,4 @@
-"""What the shape check and the generated source say about a graph, for its pictures."""
+"""Facts about a graph for its pictures, from the shape check and the generated source."""
 
 from __future__ import annotations
 

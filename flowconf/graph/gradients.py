@@ -1,4 +1,4 @@
-"""What a gradient reaches, and parameters without theirs."""
+"""Parameters that a gradient reaches, and parameters without their gradients."""
 
 from __future__ import annotations
 

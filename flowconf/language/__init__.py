@@ -1,1 +1,1 @@
-"""What a document means: keys, calls, names and references, up to the Plan. No torch."""
+"""The meaning of a document: keys, calls, names and references, up to the Plan. No torch."""

@@ -73,7 +73,7 @@ RULES = MergeRules(
         **dict.fromkeys(("init_from", "**.checkpoint"), frozenset({"path", "config", "hub"})),
     },
 )
-"""What composition has to know about the language."""
+"""The keys of the language that composition needs."""
 
 
 class GraphAloneError(ConfigError):

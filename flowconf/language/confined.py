@@ -57,7 +57,7 @@ class _Confinement:
     thread: int
     others: frozenset[int]
     tried: str | None = None
-    """What was tried first."""
+    """The first attempt."""
 
     def holds(self, thread: int) -> bool:
         return thread == self.thread or thread not in self.others

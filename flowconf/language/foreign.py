@@ -26,7 +26,7 @@ from flowconf.report import Advice, Suggestion, nearest, suggest
 MODULE = ("torch.nn.modules.module", "Module")
 """Where the base class of all modules is defined."""
 MODULES, ARGUMENT = "modules", "argument"
-"""What a class or function is for: it gives modules, or it is an argument of one that does."""
+"""The role of a class or function: it makes modules, or it is an argument of one that does."""
 
 
 class NotOffered(Exception):
@@ -57,7 +57,7 @@ class Foreign:
 
 @lru_cache(maxsize=512)
 def find(package: str, name: str) -> Foreign:
-    """What a listed package offers as `name`, which begins with it. Raises `NotOffered`."""
+    """The object that a listed package offers as `name`, which begins with it. Raises `NotOffered`."""
     top, names = package.partition(".")[0], name.removeprefix(f"{package}.").split(".")
     if importlib.util.find_spec(top) is None:
         raise NotOffered(f"the package `{top}` is not installed", f"install it: `pip install {top}`")

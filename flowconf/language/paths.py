@@ -27,7 +27,7 @@ def above(path: str) -> Iterator[str]:
 
 
 def nearest(path: str, known: Mapping[str, T]) -> T | None:
-    """What is known of a path, or else of the nearest one above it."""
+    """The entry of a path, or else of the nearest one above it."""
     return next((known[one] for one in above(path) if one in known), None)
 
 

@@ -46,7 +46,7 @@ EXAMPLES = {MODULES: 'modules = ["package.module"]', PACKAGES: 'packages = ["tor
 
 @dataclass
 class Trust:
-    """What this process imports besides installed packages."""
+    """The modules that this process imports besides installed packages."""
 
     given: set[Path] = field(default_factory=set)
     """Projects (their files) that are imported wherever the command is called."""

@@ -1,4 +1,4 @@
-"""What the Pydantic models of documents and configs have in common."""
+"""The base of the Pydantic models of documents and configs."""
 
 from __future__ import annotations
 

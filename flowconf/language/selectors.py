@@ -88,7 +88,7 @@ def with_kind(selector: Selector) -> Selector | None:
 
 @dataclass
 class _Node:
-    """What is at a path: a module or a parameter."""
+    """The module or parameter at a path."""
 
     path: str = ""
     children: dict[str, _Node] = field(default_factory=dict)

@@ -60,7 +60,7 @@ class Included:
 
 @dataclass(frozen=True)
 class Composed:
-    """What a main config and overrides ask for: the configs to merge, and the chosen options."""
+    """The result of a main config and overrides: the configs to merge, and the chosen options."""
 
     included: tuple[Included, ...]
     choices: dict[str, Any]

@@ -32,7 +32,7 @@ def apply(diagnostics: Iterable[Diagnostic]) -> list[Place]:
 
 
 def mended(fixes: Iterable[Fix]) -> Mended:
-    """What the files of `fixes` would be with them.
+    """The files of `fixes` with the fixes applied.
 
     Files that come with flowconf are left alone, and of two fixes that overlap the later one in the line is made.
     """

@@ -120,7 +120,7 @@ class FlowRepository(ConfigRepository):
 
     def __init__(self, library: Library) -> None:
         self.loaded: dict[str, ConfigResult | None] = {}
-        """What defaults lists have included; as the library reads files once, nothing is loaded again."""
+        """The configs that defaults lists have included; as the library reads files once, nothing is loaded again."""
         self.search_path = _own_search_path()
         super().__init__(self.search_path)
         roots = enumerate(library.roots)

@@ -206,7 +206,7 @@ class _Resolver:
         return _Whole(found) if isinstance(found.value, dict | list) else found.value
 
     def resolver(self, name: str, args: tuple[Any, ...], args_str: tuple[str, ...], path: Path) -> Any:
-        """What `${name:args}` gives."""
+        """The value of `${name:args}`."""
         from flowconf.text import grammars
 
         args = tuple(arg.node.plain() if isinstance(arg, _Whole) else arg for arg in args)

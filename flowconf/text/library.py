@@ -25,7 +25,7 @@ CONFIG_FOLDERS = frozenset({"configs", "config", "conf"})
 PROJECT_MARKS = ("pyproject.toml", ".git")
 BUILT_IN = File(__file__).parent.parent / "configs"
 PLAIN_PATH = re.compile(r"/?[\w.-]+(?:/[\w.-]+)*")
-"""What a graph may be called."""
+"""The valid names of graphs."""
 MAX_COMPOSED = 60_000
 """The most values of a composed config."""
 
@@ -87,7 +87,7 @@ class Library:
         return None
 
     def documents(self) -> list[Document]:
-        """What was read so far, in that order."""
+        """The documents read so far, in that order."""
         return list(self._documents.values())
 
     def warnings(self) -> tuple[Diagnostic, ...]:

@@ -27,7 +27,7 @@ MISSING = "???"
 
 @dataclass(frozen=True)
 class MergeRules:
-    """What merging, TOML and the command line must know of the language: its keys, as data.
+    """The keys of the language, as data for merging, TOML and the command line.
 
     Attributes:
         flow: the key of a mapping of steps.
@@ -64,7 +64,7 @@ class MergeRules:
 
 
 class Kind(Enum):
-    """What a value is, by its position."""
+    """The kind of a value, by its position."""
 
     PLAIN = "a value outside of any step"
     FLOW = "a mapping of steps"

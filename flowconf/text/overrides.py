@@ -27,10 +27,10 @@ _AS_YAML = re.compile(r"([\w.]+):\s*(\S.*)")
 _TWICE = re.compile(r"([+~]*[\w.]+)==(\S*)")
 _COMMA = re.compile(r"([^=]+=-?\d+),(\d{2,})")
 _STRANGE = re.compile(r"[^\w.\[\]@:/$|\-]", re.ASCII)
-"""What the key of an override cannot contain."""
+"""Characters that are not allowed in the key of an override."""
 _NAME = re.compile(r"[A-Za-z_/][\w./-]*", re.ASCII)
 _LITERALS = ("true", "false", "null", "inf", "nan")
-"""What Hydra's grammar reads as a value other than a string."""
+"""Words that Hydra's grammar reads as a value other than a string."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def parse(words: Sequence[str]) -> list[Override]:
 
 
 def _unreadable(word: str, error: ValueError) -> tuple[str, str]:
-    """What is wrong with a word that is not an override, and the advice."""
+    """The error in a word that is not an override, and the advice."""
     from flowconf.text.grammars import NestedSweep
 
     bare = word.lstrip("+")

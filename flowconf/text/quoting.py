@@ -12,7 +12,7 @@ _ARGUMENT = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")
 _ESCAPED = re.compile(r"\\.")
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 _UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-\[\]{}'\"]", re.ASCII)
-"""What Hydra's grammar cannot read without quotes: `(`, `>`, letters beyond ASCII, and so on."""
+"""Characters that Hydra's grammar cannot read without quotes: `(`, `>`, letters beyond ASCII, and so on."""
 
 
 class UnbalancedError(ValueError):

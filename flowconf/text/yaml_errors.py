@@ -31,7 +31,7 @@ _PROBLEMS = (
     ("cannot start any token", "a value cannot begin with this character",
      "quote a value that begins with this character"),
 )  # fmt: skip
-"""What the parser reports, what is wrong, and what to do."""
+"""Messages of the parser, with the cause and what to do."""
 
 _OF_LINES = "mapping values are not allowed|expected key|block end|<document start>|expected '-' indicator"
 """Reports that an earlier line may have caused."""
@@ -81,7 +81,7 @@ def syntax_error(source: Source, error: yaml.YAMLError, is_inside: bool) -> Diag
 
 
 def _line_at_fault(source: Source, problem: str, stop: int, begin: int) -> Diagnostic | None:
-    """What is wrong with a line up to line `stop` (from 1), where parsing stops; `begin` (from 0) opens its mapping."""
+    """The error in a line up to line `stop` (from 1), where parsing stops; `begin` (from 0) opens its mapping."""
     if len(source.text) > MOST_READ:
         return None
     found = _without_colon(source, stop) if re.search(f"{_OF_LINES}|find expected ':'", problem) else None

@@ -11,7 +11,7 @@ from flowconf.report import Advice, Suggestion
 
 @dataclass(frozen=True)
 class Typo:
-    """What is wrong in a line, from which character on and for how many, and what to write."""
+    """An error in a line: the cause, its first character and length, and what to write."""
 
     words: str
     start: int
@@ -101,4 +101,4 @@ _LOOKS: tuple[tuple[str, Callable[[str, int], Typo | None]], ...] = (
     ("expected key|block end", _item),
     ("expected '-' indicator", _key),
 )
-"""What the parser reports -> what to look for."""
+"""The message of the parser -> the typo to look for."""

@@ -89,7 +89,7 @@ def optimizer_lines(job: Job) -> list[str]:
 
 
 def group_records(job: Job) -> list[dict[str, object]]:
-    """What each selector of parameters got, as plain data for the record of the run."""
+    """The parameters of each selector, as plain data for the record of the run."""
     return [
         {
             "selector": selector,

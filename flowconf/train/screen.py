@@ -111,7 +111,7 @@ def silence(stream: TextIO) -> None:
 
 
 def headline(found: Mapping[str, float]) -> dict[str, float]:
-    """What is printed of an evaluation: the loss, each metric, the mean of a vector. The rest is only in the logs."""
+    """The printed results of an evaluation: the loss, metrics, and means of vectors. The rest is only in the logs."""
     several: dict[str, list[float]] = {}
     for name, value in found.items():
         split, metric, *part = name.split("/", 2)

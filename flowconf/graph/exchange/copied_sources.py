@@ -20,7 +20,7 @@ OURS = "flowconf"
 REFUSE = '''def refuse(message, help=None):
     """Raise `ValueError`."""
     raise ValueError(message if help is None else f"{message}; {help}")'''
-"""What `runtime.refuse` becomes where flowconf is not."""
+"""The replacement of `runtime.refuse` where flowconf is not installed."""
 
 
 class NotCopiedError(Exception):
@@ -166,7 +166,7 @@ def _names_used(node: ast.AST) -> list[str]:
 
 
 def _imports(module: ModuleType) -> list[tuple[str, str, str]]:
-    """What a module imports at its top: (the source, the name there or "" for the whole, the name here)."""
+    """The imports at the top of a module: (the source, the name there or "" for the whole, the name here)."""
     found = []
     for node in _tree(inspect.getsource(module)).body:
         if isinstance(node, ast.ImportFrom) and node.module != "__future__":

@@ -96,7 +96,7 @@ RANGES = (torch.linspace, torch.arange, torch.logspace)
 
 
 def constructed(constructor: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """What a constructor gives within `faked`, also if it needs the values of numbers that it computes."""
+    """The module that a constructor makes within `faked`, also if it needs the values of numbers that it computes."""
     try:
         return constructor(*args, **kwargs)
     except WantsNumbers:

@@ -20,7 +20,7 @@ from flowconf.report import suggest
 
 @dataclass
 class InnerValues:
-    """What the modules inside of one module gave in a call."""
+    """The outputs of the modules inside of one module in a call."""
 
     names: dict[str, str]
     """All modules inside, and what they are."""

@@ -111,7 +111,7 @@ def _is_new(value: Any, inputs: Sequence[Tensor]) -> bool:
 
 
 def _noted(value: Tensor, inputs: Sequence[Tensor], parameters: Sequence[Tensor]) -> _Output | None:
-    """What an output depends on; None if that is something else than the parameters and the inputs."""
+    """An output, with the parameters and inputs that it depends on; None if it depends on anything else."""
     inner = {one.grad_fn for one in inputs} - {None}
     found, ends = leaves(value, inner)
     given = [one for one in inputs if one in found or one.grad_fn in ends]

@@ -41,7 +41,7 @@ class ModuleMaker:
     standing: dict[str, nn.Module] = field(default_factory=dict)
     """The modules by path."""
     prototypes: dict[nn.Module, Prototype] = field(default_factory=dict)
-    """What is known of modules that equal calls make."""
+    """Facts about modules that equal calls make."""
 
     def __post_init__(self) -> None:
         self.adapters = adapting.of_modules(self.result.plan)

@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of the parameters of a graph."""
+    """Facts about the parameters of a graph."""
 
     shapes: Shapes
     below: Mapping[str, Sequence[str]]

@@ -25,7 +25,7 @@ class Block:
 
 @dataclass
 class ForwardState:
-    """What the statements of one `forward` need to know of its graph, and its values and local names so far."""
+    """The context of the statements of one `forward`: its graph, and its values and local names so far."""
 
     graph: GraphPlan
     asked: Callable[[str], Demand]

@@ -1,4 +1,4 @@
-"""What the weights that a run has kept say about themselves: why they are kept, and what they are best of."""
+"""The metadata of the weights that a run has kept: why they are kept, and what they are best of."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT, BEST_OF, VALUE = "kept", "best_of", "value"
 
 
 def texts_of(file: Path) -> Mapping[str, str]:
-    """What a file of weights says about itself; empty if it cannot be read."""
+    """The metadata of a file of weights; empty if it cannot be read."""
     try:
         with opened(file, Place(str(file))) as found:
             return found.texts

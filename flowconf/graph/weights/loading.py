@@ -75,7 +75,7 @@ class Request:
 
     @property
     def start(self) -> str:
-        """What the names of the tensors in the source begin with, if only a part is loaded."""
+        """The prefix of the names of the tensors in the source, if only a part is loaded."""
         return f"{self.how.at}." if self.how.at else ""
 
     def place_of(self, key: str) -> Place:
@@ -164,7 +164,7 @@ def texts_of(plan: GraphPlan | None) -> dict[str, str]:
 
 
 def check(module: nn.Module, request: Request, at: str = "") -> WeightReport:
-    """What `load` would report, from the header of the file, without loading tensors. Raises `ConfigError`."""
+    """The report that `load` would give, from the header of the file, without loading tensors. Raises `ConfigError`."""
     file = _checked_file(request)
     with opened(file, request.place, "meta", request.how.at) as found:
         return _Comparison(found, file, module, request, at).report

@@ -44,7 +44,7 @@ class Unreadable:
 
 
 def unreadable(problem: SyntaxError, text: str) -> Unreadable:
-    """What is wrong with a text that Python cannot parse."""
+    """The error in a text that Python cannot parse."""
     offset = min(problem.offset or 1, len(text) + 1) - 1
     late = _behind_a_name(text) if "positional argument follows keyword" in problem.msg else None
     if late is not None:

@@ -44,7 +44,7 @@ SINGLE = {
 }
 """The advice for a list, for keys that take one value."""
 CALL = re.compile(r"[A-Za-z_][\w.]*(\(.*\))?")
-"""What looks like the call of a module."""
+"""A text that looks like the call of a module."""
 
 BODIES = {*schema.VERBS, "skip", "router", "while", "until"} - {"graph", "reuse", "split", "gate", "switch"}
 YES = {"yes": "true", "on": "true", "y": "true", "true": "true", "no": "false", "off": "false", "n": "false"}

@@ -166,7 +166,7 @@ def _is_module(text: str) -> bool:
 
 
 def below(allowed: Allowed | None, members: object, key: str | int) -> Allowed | None:
-    """What is allowed as the value of a key, or as an item; None for an unknown key."""
+    """The types allowed as the value of a key, or as an item; None for an unknown key."""
     if allowed is None:
         return None
     known = (members_of(model) for model in fitting(allowed, members))

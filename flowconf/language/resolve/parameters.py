@@ -75,7 +75,7 @@ def count(value: int | str, at: Path, parser: CallParser, place: Place, reporter
 
 
 def wrong_index(index: str, verb: str, copies: int, scope: ParameterScope) -> Wrong | None:
-    """What is wrong with the index of a repeated step with this verb and number of copies, or None."""
+    """The error in the index of a repeated step with this verb and number of copies, or None."""
     if verb == "reuse":
         message = "`index` does not apply to `reuse`, whose copies are the same module"
         return Wrong("FC0125", message, ("index",), "write `repeat: ...` with the number of copies")

@@ -15,14 +15,14 @@ MODULE_ATTRIBUTES = frozenset({
     "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train",
     "training", "type", "xpu", "zero_grad",
 })  # fmt: skip
-"""What `torch.nn.Module` itself is called by; a test compares it with the installed torch."""
+"""The attributes of `torch.nn.Module` itself; a test compares them with the installed torch."""
 
 GRAPH_ATTRIBUTES = frozenset({
     "dot", "freeze", "html", "inputs", "is_frozen", "kind", "load", "module_at", "modules_at",
     "named_parameters_at", "observe", "parameters_at", "parts_at", "plan", "save", "shapes", "source", "subgraph",
     "summary", "svg", "swap", "tagged", "thaw", "train_at", "view", "detach_state", "reset_state", "has_state",
 })  # fmt: skip
-"""What a built graph offers; a test compares it with `flowconf.graph.Graph`."""
+"""The attributes of a built graph; a test compares them with `flowconf.graph.Graph`."""
 
 DICT_ATTRIBUTES = frozenset({"clear", "items", "keys", "pop", "update", "values"})
 """Further attributes of `torch.nn.ModuleDict`, which cannot be the names of branches."""

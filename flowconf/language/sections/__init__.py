@@ -1,1 +1,1 @@
-"""What is wrong with the sections that describe training, as far as that is known without torch."""
+"""Checks of the sections that describe training, as far as they are possible without torch."""

@@ -16,7 +16,7 @@ RETURNS = {
     **dict.fromkeys(("Linear", "Bilinear", "Conv1d", "Conv2d", "Conv3d"), "Logits"),
     **dict.fromkeys(("ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Tanh"), "Logits"),
 }
-"""What modules of torch return; those of a project say it in the return annotation of `forward`."""
+"""The kinds of values that modules of torch return; those of a project say it in the return annotation of `forward`."""
 PASSING = ("Flatten", "Identity", "Reshape", "Transpose", "Unflatten")
 """Modules that return the values that they get."""
 EXPECTED = {
@@ -24,7 +24,7 @@ EXPECTED = {
     "LogProbabilities": ("log-probabilities", ("Probabilities", "Logits"), "end `{read}` with `LogSoftmax({dim})`"),
     "Probabilities": ("probabilities", ("Logits", "LogProbabilities"), "end `{read}` with `Sigmoid`{other}"),
 }
-"""What an argument of a loss is annotated with -> how it is called, the kinds that differ, what to write."""
+"""The annotation of an argument of a loss -> its name in messages, the kinds that differ, what to write."""
 
 
 def check(training: TrainingConfig, plan: GraphPlan, reporter: Reporter) -> None:

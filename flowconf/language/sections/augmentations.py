@@ -50,7 +50,7 @@ def views(training: TrainingConfig, fields: Collection[str] | None = None) -> di
 
 
 def with_views(training: TrainingConfig, fields: Mapping[str, T]) -> dict[str, T]:
-    """What is known of the fields of a data set, with that of the views of them."""
+    """The known fields of a data set, with the views of them."""
     return copied(fields, views(training, fields))
 
 

@@ -90,7 +90,7 @@ def check_references(
 
 
 def _references(training: TrainingConfig) -> Iterator[tuple[Path, str]]:
-    """What losses, metrics and callbacks refer to, by path."""
+    """The references of losses, metrics and callbacks, by path."""
     for path, section in measured(training).items():
         for key in ("input", "target", "mask"):
             yield from placed(getattr(section, key), (*path, key))

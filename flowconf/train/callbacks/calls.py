@@ -44,7 +44,7 @@ class Watching:
     seer: Any
     """The object of the project; None in other processes than rank 0."""
     operands: Sequence[Operand]
-    """What it reads."""
+    """The value that it reads."""
     view: Callable[..., dict[str, Tensor]] | None
     """Computes those that are values of the graph; None if there are none."""
     run: WatchedRun | None = field(default=None, repr=False)
@@ -159,7 +159,7 @@ class Callbacks(Watcher):
             raise RunError(Diagnostic("FC0702", message, one.place, path, advice=advice))
 
     def _values(self, one: Watching) -> dict[str, Any]:
-        """What a callback reads, on the CPU, of all rows."""
+        """The values that a callback reads, on the CPU, of all rows."""
         job = self._job
         batches: Sequence[Mapping[str, Tensor]] = job.train.seen or ()
         if one.section.split == "val":

@@ -122,7 +122,7 @@ class Statistics(Watcher):
             yield
 
     def _read(self, rows: Tensor | None) -> Measured:
-        """What has been noted, as numbers; that of the whole batch, if there are several processes."""
+        """The recorded values, as numbers; those of the whole batch, if there are several processes."""
         team = self._job.team
         tables = []
         for kind, sums in self._sums.items():

@@ -53,7 +53,7 @@ class Watcher:
         """After the end of the run."""
 
     def state(self) -> Saved:
-        """What is saved. Raises `RunError` for what cannot be saved."""
+        """The state to save. Raises `RunError` for state that cannot be saved."""
         return {}, {}
 
     def restore(self, saved: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> list[str]:
@@ -82,7 +82,7 @@ class Watchers:
         return partial(self._recorded, feed, take) if self._calls["reads"] else take
 
     def state(self) -> Saved:
-        """What all watchers save."""
+        """The state of all watchers."""
         plain: dict[str, Any] = {}
         tensors: dict[str, Tensor] = {}
         for one in self.all:

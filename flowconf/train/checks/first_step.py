@@ -182,7 +182,7 @@ def declared_fields(config: Config, fitted: Mapping[str, Any] | None = None) -> 
 
 
 def _declared(config: Config, path: Path, fitted: Mapping[str, Any] | None = None) -> Declared:
-    """What the data set that is written at a path of the config says of its fields."""
+    """The fields that the data set at a path of the config declares."""
     data_set = data_sets(config.training)[path]
     fitted = fitted or (config.fitted if data_set.name == config.training.data.name else None)
     given = data_set if fitted is None else replace(data_set, args={**data_set.args, FITTED: fitted})

@@ -64,7 +64,7 @@ class RealRows:
         return self.batch(split, torch.arange(min(self.config.training.data.batch_size, len(split))))
 
     def values(self, wanted: Sequence[str], batch: Batch) -> Mapping[str, Tensor] | None:
-        """What the graph gives for a batch, of the values `wanted`; None for a large graph, or one that fails."""
+        """The `wanted` values of the graph for a batch; None for a large graph, or one that fails."""
         parameters = sum(math.prod(shape) for shape in self.inference.parameters.values())
         if parameters > MOST_PARAMETERS:
             return None

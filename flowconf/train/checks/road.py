@@ -57,7 +57,7 @@ class Walk:
 
     document: Document | None = None
     composition: Composition | None = None
-    """What the document was composed from; None for data and for a Plan."""
+    """The composition of the document; None for data and for a Plan."""
     run_weights: Path | None = None
     """The weights of a run, loaded instead of those that the config names."""
     fitted: Mapping[str, Any] | None = None

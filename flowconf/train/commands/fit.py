@@ -1,4 +1,4 @@
-"""What a batch needs: the memory of a step (`flowconf summary`), and the largest batch (`flowconf train --fit`)."""
+"""The memory that a training step needs (`flowconf summary`), and the largest batch (`flowconf train --fit`)."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from flowconf.train.team.launch import environment
 SAFE_PATH = "PYTHONSAFEPATH"
 """With this environment variable, processes of a launcher import nothing from the current folder when they start."""
 LATER = ("sweep.trials", "sweep.jobs")
-"""What can change in a sweep that is resumed."""
+"""The parts of a sweep that can change when it is resumed."""
 
 
 def sweep(file: str, overrides: Sequence[str], verbose: bool = False) -> None:

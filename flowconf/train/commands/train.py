@@ -314,7 +314,7 @@ def _carry_out(job: Job, opened: Callable[[], Run], screen: Screen) -> Run:
 
 
 def _reports(job: Job, run: Run, screen: Screen) -> Callable[[bool], None] | None:
-    """What writes the report of a run, unless `trainer.report` is off."""
+    """The function that writes the report of a run, unless `trainer.report` is off."""
     if not job.config.training.trainer.report:
         return None
     from flowconf.train.runs.report_page import Reports

@@ -1,1 +1,1 @@
-"""What training reads: splits of data sets, sets by name, and batches made ahead."""
+"""The data of training: splits of data sets, sets by name, and batches made ahead."""

@@ -93,7 +93,7 @@ class Augmented(Viewed):
         return {**batch, **{name: batch[name][:, :longest].contiguous() for name in names}}
 
     def _applied(self, names: Sequence[str], chain: Chain, row: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What a chain of augmentations changes in a row. Raises `RunError` for one that changes a shape or a type."""
+        """A row after a chain of augmentations. Raises `RunError` for one that changes a shape or a type."""
         current: Sequence[Tensor] = self._kinds(names, row)
         for call, augment in chain:
             try:

@@ -54,7 +54,7 @@ class _Places:
 
 
 class Rows(BaseModel):
-    """What a file says of a split."""
+    """The description of a split in a file."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,7 +65,7 @@ class Rows(BaseModel):
 
 
 class Contents(BaseModel):
-    """What a file says of its rows."""
+    """The description of the rows in a file."""
 
     model_config = ConfigDict(extra="forbid")
 

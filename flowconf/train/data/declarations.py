@@ -1,4 +1,4 @@
-"""What a data set declares of its rows and files, so that a config is checked before the data set is made."""
+"""The declarations of a data set about its rows and files, so that a config is checked before the data set is made."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class DataSet:
         return {**defaults, **self.args}
 
     def says(self, what: str) -> Any:
-        """What `provides` was given; None without it."""
+        """The arguments of `provides`; None without it."""
         return getattr(self.factory, what, None)
 
     @property
@@ -144,7 +144,7 @@ class DataSet:
         return found
 
     def _said(self, what: str) -> Any:
-        """What it declares as `shapes` or `masks` for its arguments. Raises `ConfigError`."""
+        """The `shapes` or `masks` that it declares for its arguments. Raises `ConfigError`."""
         says = self.says(what)
         if not callable(says):
             return {} if says is None else says

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may take a file for, whatever its suffix: for other formats it starts programs, such as Ghostscript."""
+"""The formats that Pillow may read, whatever the suffix: for others it starts programs, such as Ghostscript."""
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange the height and the width."""
 EXAMINED = 100_000
@@ -88,7 +88,7 @@ class MaskDecoder:
 
 
 def decoded(decode: Callable[[Path], Decoded], file: Path) -> Decoded:
-    """What `decode` gives for a file. Raises `ConfigError` if it cannot be decoded."""
+    """The result of `decode` for a file. Raises `ConfigError` if it cannot be decoded."""
     try:
         return decode(file)
     except Flaw as flaw:
@@ -96,7 +96,7 @@ def decoded(decode: Callable[[Path], Decoded], file: Path) -> Decoded:
 
 
 def examined(files: Sequence[Path]) -> dict[Path, tuple[int, ...] | str]:
-    """What `examine` gives for files, or for evenly spaced ones of many."""
+    """The results of `examine` for files, or for evenly spaced ones of many."""
     chosen = files[:: -(-len(files) // EXAMINED)] if files else files
     with ThreadPoolExecutor(THREADS) as threads:
         return dict(zip(chosen, threads.map(examine, chosen, chunksize=64), strict=True))

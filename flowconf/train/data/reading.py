@@ -1,4 +1,4 @@
-"""What is wrong with the files of a data set, and the packages that it reads them with."""
+"""Errors in the files of a data set, and the packages that it reads them with."""
 
 from __future__ import annotations
 

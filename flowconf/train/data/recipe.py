@@ -1,4 +1,4 @@
-"""What the rows of a data set are made of, for a cache: files, arguments, code, and the versions of libraries."""
+"""The recipe of the rows of a data set, for a cache: files, arguments, code, and the versions of libraries."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _of_another_type(row: int, item: Mapping[Any, Any], fields: Mapping[str, Fie
 
 
 def _wrong_in(row: int, item: Any, fields: Mapping[str, Field]) -> RunError | None:
-    """What is wrong with a row by itself, which requires these fields."""
+    """The error in a single row, which requires these fields."""
     if not isinstance(item, Mapping):
         return _refused(f"row {row} must be a mapping of named tensors, got {_kind(item)}", ADVICE)
     lacks = next((name for name in fields if name not in item), None)

@@ -63,7 +63,7 @@ class Splits:
     """The lengths of training rows, if batches are made of similar ones."""
     warnings: tuple[Diagnostic, ...] = ()
     cached: tuple[str, ...] = ()
-    """What was written to the cache, in words."""
+    """Lines about what was written to the cache."""
 
     @property
     def classes(self) -> dict[str, list[str]]:

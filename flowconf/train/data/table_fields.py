@@ -100,7 +100,7 @@ def declare(sections: Mapping[str, TableField], fitted: Mapping[str, Any] | None
 
 
 def fit(sections: Mapping[str, TableField], table: Table, rows: Tensor) -> Fitted:
-    """What the training rows of a table determine of each field. Raises `ConfigError`."""
+    """The properties of each field that the training rows of a table determine. Raises `ConfigError`."""
     found: Fitted = {}
     for name, section in sections.items():
         if section.type == "category":

@@ -1,1 +1,1 @@
-"""What happens inside of a step: what it costs, and what went wrong."""
+"""The inside of a step: its cost, and the cause of a failure."""

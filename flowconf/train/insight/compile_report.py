@@ -40,7 +40,7 @@ def report(job: Job) -> list[str]:
 
 
 def _replayed(job: Job) -> str:
-    """What CUDA graphs replay in a run that asks for them."""
+    """The parts that CUDA graphs replay in a run that asks for them."""
     why = obstacle(job)
     if why is None:
         return "CUDA graphs of whole steps"

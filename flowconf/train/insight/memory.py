@@ -112,7 +112,7 @@ class PassMemory:
     """The bytes of one forward and backward pass beside the weights and the batch."""
 
     kept: Mapping[str, int]
-    """What is there when the forward pass has ended, by the path of the module that made it."""
+    """The memory in use after the forward pass, by the path of the module that allocated it."""
     forward: int
     """The most at one time in the forward pass."""
     backward: int
@@ -139,7 +139,7 @@ class StepMemory:
 
     @property
     def kept(self) -> int:
-        """What is kept for the backward pass."""
+        """The memory kept for the backward pass."""
         return sum(self.found.kept.values())
 
 

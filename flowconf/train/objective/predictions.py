@@ -50,7 +50,7 @@ class Task:
     """Those of the classes, if the data set has determined them."""
 
     def read(self, values: Values, batch: Values) -> dict[str, Tensor]:
-        """What is compared: `predicted` and `target`, and the `mask` if there is one."""
+        """The compared tensors: `predicted` and `target`, and the `mask` if there is one."""
         found = {"predicted": self.predicted.read(values, batch).detach(), "target": self.target.read(values, batch)}
         return found if self.mask is None else found | {"mask": self.mask.read(values, batch)}
 
@@ -64,7 +64,7 @@ class Task:
 
 @dataclass
 class Tally:
-    """What has been counted of a task in an evaluation, on the device."""
+    """The counts of a task in an evaluation, on the device."""
 
     counts: Tensor | None = None
     """How often each class was predicted for each target, [classes * classes], and the number that does not count."""
@@ -163,7 +163,7 @@ class Predictions:
 
     @torch.no_grad()
     def take(self) -> Shown | None:
-        """What is kept, as plain data; None if it has been taken."""
+        """The gathered predictions, as plain data; None if they have been taken."""
         if self._kept is None:
             return None
         (step, found), self._kept = self._kept, None
@@ -214,7 +214,7 @@ def _rows(rows: slice | Tensor, of: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _tasks(
     training: TrainingConfig, terms: Sequence[Term], metrics: Sequence[Metric], fitted: Mapping[str, Any], split: str
 ) -> Iterator[Task]:
-    """What the losses and metrics of a split compare, each pair once."""
+    """The pairs that the losses and metrics of a split compare, each once."""
     named = {f"loss.{term.name}": term for term in terms if evaluated_on(training.loss[term.name], split)}
     measured = (metric for metric in metrics if evaluated_on(training.metrics[metric.name], split))
     named |= {f"metrics.{metric.name}": metric.term for metric in measured}
@@ -257,7 +257,7 @@ def _confidences(scores: Tensor) -> Tensor:
 
 
 def _compared(task: Task, tally: Tally) -> Compared:
-    """What has been gathered of a task, as plain data."""
+    """The gathered predictions of a task, as plain data."""
     wrong = _merged(tally.wrong)
     if wrong:
         wrong["confidence"] = _confidences(wrong.pop("scores")).amax(-1)

@@ -30,7 +30,7 @@ TITLES = {
     "memory": ("resources/memory, MB", 1e6),
     "device_memory": ("resources/device memory, MB", 1e6),
 }
-"""What the log of resources has -> its curve, and the unit."""
+"""A key in the log of resources -> its curve, and the unit."""
 
 
 class Curve:
@@ -121,7 +121,7 @@ class _Range:
 
 
 class Logged:
-    """What the log of a run says: its curves, its phases, and where the run is."""
+    """The contents of the log of a run: its curves, its phases, and where the run is."""
 
     def __init__(self, file: Path) -> None:
         self.log = LogReader(file)

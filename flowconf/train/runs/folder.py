@@ -63,7 +63,7 @@ class Run:
     loggers: Sequence[Aside] = field(init=False, default=(), repr=False)
     """Who else receives the numbers."""
     prunes: Prunes | None = field(init=False, default=None, repr=False)
-    """What a sweep says about an evaluation."""
+    """The decision of a sweep about an evaluation."""
     pruned: bool = field(init=False, default=False, repr=False)
     """Whether the sweep has ended the run early."""
     write_report: Callable[[bool], None] | None = field(init=False, default=None, repr=False)

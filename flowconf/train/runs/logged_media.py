@@ -1,4 +1,4 @@
-"""What the log of a run says besides numbers: the images, histograms and texts of callbacks, as a page shows them."""
+"""The media in the log of a run: the images, histograms and texts of callbacks, as a page shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run logs beside numbers: images, histograms and texts, in the form in which every logger gets them."""
+"""The media that a run logs: images, histograms and texts, in the form in which every logger gets them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Media:
-    """What is logged for one step, by kind and name."""
+    """The media of one step, by kind and name."""
 
     images: Mapping[str, Image] = field(default_factory=dict)
     histograms: Mapping[str, Histogram] = field(default_factory=dict)

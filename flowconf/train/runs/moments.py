@@ -1,4 +1,4 @@
-"""What was known at some steps of a run, evenly spread over it, however long it is."""
+"""Snapshots at some steps of a run, evenly spread over it, however long it is."""
 
 from __future__ import annotations
 

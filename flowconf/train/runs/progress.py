@@ -23,7 +23,7 @@ class Window(list[list[Tensor]]):
         self.reported = 0
         """How many of them the last evaluation has reported."""
         self.logged: dict[str, tuple[float, int]] = {}
-        """What was logged since the last evaluation, as in `Job.sums`."""
+        """The sums logged since the last evaluation, as in `Job.sums`."""
 
     def add_up(self, sums: Mapping[str, tuple[float, int]]) -> None:
         """Add sums over steps, and the numbers of these steps, to what was logged."""

@@ -71,7 +71,7 @@ def _weights(run: Listed) -> list[str]:
 
 
 def description(run: Listed, name: str) -> dict[str, Any]:
-    """What a report says of a run besides its log and its graph."""
+    """The data of a report about a run, besides its log and its graph."""
     return {
         "name": name,
         "status": run.record["status"],
@@ -85,7 +85,7 @@ def description(run: Listed, name: str) -> dict[str, Any]:
 
 
 def progress(logged: Logged) -> dict[str, Any]:
-    """What a report says of the log of a run besides its curves."""
+    """The data of a report about the log of a run, besides its curves."""
     return {
         "step": logged.step,
         "thinned": logged.is_thinned,
@@ -124,7 +124,7 @@ def _facts(run: Listed) -> list[tuple[str, str]]:
 
 
 def _resources(taken: Mapping[str, float]) -> list[tuple[str, str]]:
-    """What a finished run took, in words."""
+    """The resources that a finished run took, in words."""
     found = []
     if {"rows_per_second", "steps_per_second"} <= taken.keys():
         rows, steps = (f"{_digits(taken[f'{name}_per_second'])} {name}" for name in ("rows", "steps"))

@@ -1,4 +1,4 @@
-"""What a run takes: time, processor, and memory."""
+"""The resources of a run: time, processor, and memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 RESOURCES = "resources.jsonl"
-"""What a run takes over its steps, in a separate log: unlike all else that is logged, it differs from run to run."""
+"""The resources of a run over its steps, in a separate log: unlike everything else, they differ from run to run."""
 PAGES = Path("/proc/self/statm")
 HAS_PAGES = PAGES.is_file()
 KILO = 1 if sys.platform == "darwin" else 1024

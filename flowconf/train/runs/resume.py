@@ -129,7 +129,7 @@ def _value(config: Config, key: str) -> object:
 
 
 def _starts(data: Any, path: Keys) -> Iterator[tuple[Keys, Any]]:
-    """What a graph says of how weights start, by its path."""
+    """The initial values of weights that a graph sets, by its path."""
     for key, value in data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list) else ():
         if key in STARTS:
             yield (*path, key), value

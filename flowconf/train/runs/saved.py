@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside its tensors, as Pydantic models, which validate it when it is read."""
+"""The data in a checkpoint besides its tensors, as Pydantic models, which validate it when it is read."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class SavedPart(Section):
 
 
 class SavedOptimizer(Section):
-    """What the optimizers keep that is no tensor."""
+    """The state of the optimizers other than tensors."""
 
     parts: list[SavedPart]
     state: dict[str, dict[str, Any]]

@@ -38,7 +38,7 @@ MARK = NOT_A_WEIGHT
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a checkpoint will contain, copied to the CPU, so that it can be written while training continues."""
+    """The contents of a checkpoint, copied to the CPU, so that it can be written while training continues."""
 
     step: int
     tensors: Mapping[str, Tensor]
@@ -177,7 +177,7 @@ def not_saved(file: Path, step: int, problem: OSError) -> RunError:
 
 
 def _state_in(found: TensorFile, file: Path, run: str) -> SavedState:
-    """What a checkpoint holds beside its tensors. Raises `ConfigError` if it is of another version or run."""
+    """The data in a checkpoint besides its tensors. Raises `ConfigError` if it is of another version or run."""
     place, version = Place(str(file)), version_of(found.texts)
     if version is None or "state" not in found.texts:
         raise broken(file, place, "it is not a training checkpoint")

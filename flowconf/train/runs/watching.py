@@ -71,7 +71,7 @@ class Watched:
             records_below(root)
 
     def changes(self, since: str = "") -> dict[str, Any]:
-        """What has changed after the answer whose `change` was `since`; everything, if there is no such answer."""
+        """The changes after the answer whose `change` was `since`; everything, if there is no such answer."""
         with self._lock:
             self._change += 1
             is_behind = self._advance(time.monotonic() + PORTION)
@@ -195,7 +195,7 @@ class Watched:
 
 
 def _new_of(run: LiveRun, since: int) -> dict[str, Any]:
-    """What is new of a run; `again` if its log is read from the start, so that all curves before are void."""
+    """The new data of a run; `again` if its log is read from the start, so that all curves before are void."""
     found = dict(run.about) if run.described > since else {}
     if run.moved > since:
         logged = run.sketch or run.logged

@@ -66,7 +66,7 @@ class Watch:
         return RunError(Diagnostic("FC0702", message, path="trainer.timeout", advice=advice))
 
     def _asked(self, rank: int) -> str | None:
-        """What the process `rank` is doing, in words; None if it waits."""
+        """The activity of the process `rank`, in words; None if it waits."""
         key, silent = _answer_of(rank), f"the process of rank {rank} did not respond for {self.timeout:,} s"
         end = time.monotonic() + 2 * GRACE.total_seconds()
         while not self._store.check([key]):  # `wait` would print that it has waited in vain
