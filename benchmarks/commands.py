@@ -98,7 +98,7 @@ def nested(depth: int) -> str:
 SHAPES: Mapping[str, Callable[[int], str]] = {
     "members with tags and references": steps("    s{i}: {{through: 'Linear(4, 4)', from: {before}, tag: t{i}}}\n"),
     "members of mounts of one file": lambda count: steps("    s{i}: {{graph: part.yaml}}\n")(count // 3),
-    "frozen and initialized members": steps(
+    "frozen and initialised members": steps(
         "    s{i}: {{through: 'Linear(4, 4)', frozen: params, init: {{bias: 0}}}}\n"
     ),
     f"members of graphs in graphs, {DEPTH} deep": lambda count: steps("    s{i}: {{also: NESTED}}\n")(
@@ -120,7 +120,7 @@ def growth(most: int, folder: Path) -> Table:
     for shape, flow in SHAPES.items():
         for words in (["check"], ["draw", "--format", "dot"], ["summary"]):
             add_growth(table, shape, words, flow, counts, folder)
-    shape = "frozen and initialized members"
+    shape = "frozen and initialised members"
     add_growth(table, shape, ["check"], SHAPES[shape], counts, folder, overridden=10)
     return table
 

@@ -159,7 +159,7 @@ def apply_starts(graph: Graph, plan: GraphPlan) -> None:
                 fill(parameter, start)
             except (RuntimeError, ValueError, TypeError) as problem:
                 what = f"`{join(at, name)}` of shape {list(parameter.shape)}"
-                message = f"{what} cannot be initialized: {first_line(problem)}"
+                message = f"{what} cannot be initialised: {first_line(problem)}"
                 reporter.error("FC0207", message, start.place, path=at)
     reporter.stop_on_errors()
 

@@ -43,7 +43,7 @@ def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
         why = reworded(first_line(problem))
         if isinstance(start.how, Literal):
             return f"{shown} has shape {list(size)}, but {why}"
-        return f"{shown} of shape {list(size)} cannot be initialized with `{start.how}`: {why}"
+        return f"{shown} of shape {list(size)} cannot be initialised with `{start.how}`: {why}"
     return None
 
 

@@ -43,7 +43,7 @@ class _Known:
 
 
 def check_ties(graph: GraphPlan, parameters: Shapes, reporter: Reporter) -> None:
-    """Report ties of unknown parameters, of other shapes, and of parameters that are frozen or initialized apart."""
+    """Report ties of unknown parameters, of other shapes, and of parameters that are frozen or initialised apart."""
     ties = list(ties_of(graph))
     if not ties:
         return
@@ -81,7 +81,7 @@ def _wrong(tie: Tie, known: _Known) -> Iterator[Diagnostic]:
         _, start = known.starts[tie.name]
         message = f"`init` of `{tie.name}` has no effect: it is `{tie.other}`"
         labels = (Label("tied here", tie.place),)
-        yield Diagnostic("FC0209", message, start.place, tie.path, labels, f"initialize `{tie.other}`")
+        yield Diagnostic("FC0209", message, start.place, tie.path, labels, f"initialise `{tie.other}`")
 
 
 def check_follows(graph: GraphPlan, parameters: Shapes, reporter: Reporter) -> None:
@@ -115,7 +115,7 @@ def _other_structure(follow: Follow, known: _Known) -> Iterator[Diagnostic]:
 
 
 def _set_otherwise(follow: Follow, known: _Known) -> Iterator[Diagnostic]:
-    """Other settings of the parameters that follow: thawed, initialized or tied."""
+    """Other settings of the parameters that follow: thawed, initialised or tied."""
     mine = known.below.get(follow.path, ())
     labels = (Label(f"`{follow.path}` follows `{follow.home}`", follow.place),)
     for name in mine:
@@ -126,7 +126,7 @@ def _set_otherwise(follow: Follow, known: _Known) -> Iterator[Diagnostic]:
         if name in known.starts:
             path, start = known.starts[name]
             message = f"`init` of `{name}` has no effect: it starts like `{follow.home}`"
-            yield Diagnostic("FC0209", message, start.place, path, labels, f"initialize `{follow.home}`")
+            yield Diagnostic("FC0209", message, start.place, path, labels, f"initialise `{follow.home}`")
         if name in known.ties:
             tie = known.ties[name]
             message = f"`{name}` follows `{follow.home}`, and cannot be tied"
