@@ -127,7 +127,6 @@ class Replay:
         sparse = next((name for name, tensor in batch.items() if not _is_dense(tensor)), None)
         if sparse is not None:
             self._stop(job, f"reads `{sparse}`, which is not dense", step)
-            keep(job, step)
             with job.train.giving(batch):
                 return one_step(job, rows, step)
         batch = {name: _as_copied(tensor) for name, tensor in batch.items()}
@@ -185,7 +184,6 @@ class Replay:
             reason = reason or next(iter(_changes(before, state_in_python(job) | numbers_drawn(job))), "")
         if reason:
             self._stop(job, reason, step)
-            keep(job, step)
             return None
         if not self._recordings():
             self._relied = before
@@ -218,6 +216,7 @@ class Replay:
         self._say(f"CUDA graphs of forward and backward alone: a step {reason}")
         job.enter(job.phases.current)
         job.take_turn(step)
+        keep(job, step)
         self._forget(job)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 def kept(before: Sequence[Tensor] | None, values: Sequence[float], device: torch.device) -> list[Tensor]:
     """The values in the tensors from before, or in new ones if there are none."""
     if before is None:
-        return [torch.tensor(value, device=device) for value in values]
+        return [torch.tensor(value, dtype=torch.float32, device=device) for value in values]  # as fused kernels require
     return [tensor.fill_(value) for tensor, value in zip(before, values, strict=True)]
 
 
