@@ -292,6 +292,28 @@ def test_a_loss_that_counts_its_calls_is_not_replayed(folder, recorder, monkeypa
     assert "CUDA graphs of forward and backward alone: a step changes `loss.label`" in folder.said.getvalue()
 
 
+class Fades(torch.optim.SGD):
+    """Counts its steps in one of three places."""
+
+    def __init__(self, params, lr, place):
+        super().__init__(params, lr, fused=True)
+        self.calls, self.place = 0, place
+
+    def step(self, closure=None):
+        first = self.param_groups[0]
+        place = {"calls": vars(self), "param_groups": first, "state": self.state[first["params"][0]]}[self.place]
+        place["calls"] = place.get("calls", 0) + 1
+        super().step()
+
+
+@pytest.mark.parametrize("place", ["calls", "param_groups", "state"])
+def test_an_optimizer_that_counts_its_steps_is_not_replayed(folder, recorder, monkeypatch, place):
+    monkeypatch.setitem(registry.optimizers.registered, "fades", Fades)
+    folder.train(REPLAYED, text=TEXT.replace("name: adamw, lr: 0.01", f"name: fades, lr: 0.01, place: {place}"))
+    assert recorder.recorded == 0
+    assert f"CUDA graphs of forward and backward alone: a step changes `Fades.{place}`" in folder.said.getvalue()
+
+
 class Strided:
     """A field with gaps in memory, and one whose rows share theirs."""
 
