@@ -76,8 +76,12 @@ class Recording(TorchDispatchMode):
 
 
 class FakeRecorder:
-    """What `CudaRecorder` is for a CUDA device; `recorded` counts the recordings, `replayed` their replays."""
+    """What `CudaRecorder` is for a CUDA device; `recorded` counts the recordings, `replayed` their replays.
 
+    `modes` are those in which views would be compiled.
+    """
+
+    modes = []
     recorded = 0
     replayed = 0
     records = False

@@ -15,6 +15,7 @@ from flowconf.api import load
 from flowconf.language import registry
 from flowconf.train import job, replay
 from flowconf.train.data.splits import Splits
+from flowconf.train.fingerprint import fingerprint
 from flowconf.train.insight import compile_report
 from flowconf.train.prepare import prepare
 from tests.train.conftest import TEXT, assert_same, fall, go_on
@@ -29,8 +30,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 def recorder(monkeypatch):
     """Steps on the CPU are recorded, and nothing is compiled."""
     monkeypatch.setitem(replay.RECORDERS, "cpu", FakeRecorder)
-    monkeypatch.setattr(job, "compiled", lambda view, mode, replayed, device: view)
+    monkeypatch.setattr(job, "compiled", lambda view, mode, replayed, device: FakeRecorder.modes.append(mode) or view)
     monkeypatch.setattr(compile_report, "_explained", lambda job: (1, []))
+    monkeypatch.setattr(FakeRecorder, "modes", [])
     monkeypatch.setattr(FakeRecorder, "recorded", 0)
     monkeypatch.setattr(FakeRecorder, "replayed", 0)
     return FakeRecorder
@@ -263,6 +265,19 @@ def test_what_only_python_knows_is_not_replayed(folder, alike, monkeypatch, modu
     monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": module})
     alike(text=TEXT.replace("drop: Dropout(0.1)", "added: Added"), recordings=int(module is DrawsRecorded), replays=0)
     assert folder.said.getvalue().count(f"\nCUDA graphs of forward and backward alone: {reason}\n") == 1
+
+
+def test_another_tensor_never_has_the_same_fingerprint():
+    """Also where it would get the memory of one that is gone."""
+    first = fingerprint([torch.zeros(4)], torch.device("cpu"))
+    assert all(fingerprint([torch.zeros(4)], torch.device("cpu")) != first for _ in range(8))
+
+
+@pytest.mark.parametrize("module", [Refuses, Waits])
+def test_a_run_whose_steps_are_not_replayed_goes_on_in_its_turn(alike, recorder, monkeypatch, module):
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": module})
+    alike(TURNS, text=TEXT.replace("drop: Dropout(0.1)", "added: Added"), recordings=0, replays=0)
+    assert recorder.modes[:4] == ["default", "default", "reduce-overhead", "reduce-overhead"]
 
 
 def annealed():
