@@ -38,13 +38,15 @@ RunArgument = Annotated[
 
 LastOption = Annotated[bool, typer.Option("--last", help="Use the last weights instead of the best.")]
 StepOption = Annotated[
-    int | None, typer.Option("--step", min=1, help="Use the weights that `trainer.keep` has kept of this step.")
+    int | None,
+    typer.Option("--step", min=1, metavar="N", help="Use the weights that `trainer.keep` has kept of this step."),
 ]
 AtOption = Annotated[str, typer.Option("--at", metavar="PATH", help="Only what is at this path.")]
 WeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
+        metavar="SOURCE",
         help="A weights file, checkpoint folder or run with the weights of the whole graph; of a run as FILE, its best "
         "weights.",
     ),

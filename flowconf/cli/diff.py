@@ -49,7 +49,10 @@ def diff(
     ] = None,
     form: FormOption = Form.TEXT,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Draw the changes: A and B as a .html page, or B as an image.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="Draw the changes: A and B as a .html page, or B as an image."
+        ),
     ] = None,
     trust: TrustOption = False,
 ) -> None:

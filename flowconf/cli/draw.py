@@ -52,7 +52,12 @@ def draw(
     overrides: Overrides = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="A .html page, a .svg, .png or .pdf image, or .dot, .mmd, .json, .txt."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="A .html page, a .svg, .png or .pdf image, or .dot, .mmd, .json, .txt.",
+        ),
     ] = None,
     form: Annotated[
         PictureForm | None,

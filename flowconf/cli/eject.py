@@ -24,7 +24,9 @@ from flowconf.report.garbage import uncollected
 def eject(
     file: Described,
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The Python file to write.")] = Path("model.py"),
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="The Python file to write.")] = Path(
+        "model.py"
+    ),
     at: AtOption = "",
     weights: WeightsOption = None,
     merge: MergeOption = False,

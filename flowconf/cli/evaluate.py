@@ -25,6 +25,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--split",
+            metavar="SPLIT",
             help="The split to evaluate: train, val, test or a set of `data.evaluate`; repeatable. "
             "Default: all but train, and test unless `trainer.test` is false.",
         ),

@@ -23,7 +23,7 @@ def export(
     file: Described,
     overrides: Overrides = None,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="A .pt2 (torch.export) or .onnx file to write.")
+        Path, typer.Option("-o", "--output", metavar="FILE", help="A .pt2 (torch.export) or .onnx file to write.")
     ] = Path("model.pt2"),
     at: AtOption = "",
     weights: WeightsOption = None,

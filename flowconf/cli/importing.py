@@ -26,14 +26,18 @@ def import_module(
             help="A module class, or a function without arguments that returns a module.",
         ),
     ],
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="The YAML file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="The YAML file to write.")
+    ] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option("--input", metavar="NAME=[SIZE, ...]", help="The shape of an input: x=[B, 3, 32, 32]."),
     ] = None,
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", help="Write the module's weights as safetensors, with the names of the graph."),
+        typer.Option(
+            "--weights", metavar="FILE", help="Write the module's weights as safetensors, with the names of the graph."
+        ),
     ] = None,
 ) -> None:
     """Convert an existing module to a graph, as far as possible. This runs the module's code."""

@@ -14,7 +14,9 @@ from flowconf.report import Diagnostic, MachineError
 def lsp(
     trust: Annotated[
         list[Path] | None,
-        typer.Option("--trust", help="A folder with projects whose modules are imported. Can be repeated."),
+        typer.Option(
+            "--trust", metavar="FOLDER", help="A folder with projects whose modules are imported. Can be repeated."
+        ),
     ] = None,
 ) -> None:
     """Run the language server: errors while typing, completion, fixes.

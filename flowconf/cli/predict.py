@@ -14,7 +14,10 @@ def predict(
     run: RunArgument,
     overrides: Overrides = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="The rows: train, val, test or a set of `data.evaluate` of the run.")
+        str | None,
+        typer.Option(
+            "--split", metavar="SPLIT", help="The rows: train, val, test or a set of `data.evaluate` of the run."
+        ),
     ] = None,
     source: Annotated[
         str | None,
@@ -47,7 +50,9 @@ def predict(
             "repeatable.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Rows per forward pass.")] = 256,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, metavar="ROWS", help="Rows per forward pass.")
+    ] = 256,
     last: LastOption = False,
     step: StepOption = None,
     trust: TrustOption = False,

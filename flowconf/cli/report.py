@@ -23,7 +23,12 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="The page. Default: report.html in the run folder; of several runs, here."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="The page. Default: report.html in the run folder; of several runs, here.",
+        ),
     ] = None,
     trust: TrustOption = False,
 ) -> None:

@@ -24,7 +24,9 @@ def watch(
             autocompletion=completion.runs,
         ),
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes any that is free.")] = 7117,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="PORT", help="The port; 0 takes any that is free.")
+    ] = 7117,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     trust: TrustOption = False,
 ) -> None:

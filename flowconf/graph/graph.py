@@ -30,7 +30,7 @@ from flowconf.graph.weights import loading as weights
 from flowconf.graph.weights.loading import WeightReport
 from flowconf.language.resolve.reserved_names import STATE
 from flowconf.language.settings import Checkpoint
-from flowconf.report import NOWHERE, Diagnostic, PathError
+from flowconf.report import NOWHERE, Diagnostic, PathError, listing
 from flowconf.text.output import write_output
 
 
@@ -44,9 +44,9 @@ class Graph(GraphTree):
         found = self.module_at(path)
         if not isinstance(found, Graph):
             message = f"`{path}` is a `{type(found).__name__}`, not a graph"
-            raise PathError(
-                Diagnostic("FC0701", message, NOWHERE, path, advice="`module_at` gives modules of any kind")
-            )
+            inner = [f"{path}.{name}" for name, module in found.named_modules() if isinstance(module, Graph)]
+            advice = f"graphs below it: {listing(inner)}" if inner else "`module_at` gives modules of any kind"
+            raise PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=advice))
         return found
 
     # frozen parts

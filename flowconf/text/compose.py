@@ -207,8 +207,7 @@ class _Composer:
     def chooses(self, override: Override) -> bool:
         """Whether an override chooses options of a config group.
 
-        Raises `ConfigError`: FC0101 where it can only be meant so, and there is no such group; FC0102 for an option of
-        one that is listed, but has no folder.
+        Raises `ConfigError` (FC0101) where it can only be meant so, and there is no such group.
         """
         if self.lists.chooses(override.parsed):
             return True
@@ -220,12 +219,11 @@ class _Composer:
         if is_listed or self.adds_group(override):
             folders = listing([shown_path(root) for root in self.library.roots[:-1]])
             close = None if is_listed else nearest(override.key, self.library.groups())
-            code = "FC0102" if is_listed else "FC0101"
             message = f"there is no config group `{override.key}`"
             missing = f"`{override.key}/{override.parsed.value()}.yaml` was searched for in {folders}"
             better = None if close is None else override.typed.replace(override.key, close, 1)
             advice = missing if better is None else Suggestion(better, override.typed, otherwise=missing)
-            raise ConfigError(Diagnostic(code, message, override.place, override.key, advice=advice))
+            raise ConfigError(Diagnostic("FC0101", message, override.place, override.key, advice=advice))
         return False
 
     def adds_group(self, override: Override) -> bool:

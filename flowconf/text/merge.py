@@ -107,7 +107,8 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
         return _replaced(base, new)
     ours, theirs = heads(base, kind, rules), heads(new, kind, rules)
     if ours and theirs and ours != theirs:
-        return _replaced(base, new)
+        gone = {key: (*base.value[key].history, base.value[key].key, new.key) for key in ours - theirs}
+        return replace(_replaced(base, new), gone={**new.gone, **gone})
     keys = base.value.keys() | new.value.keys()
     others = _alternatives(base, new, path, rules)
     members, gone = dict(base.value), {**base.gone, **others}

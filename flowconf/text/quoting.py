@@ -11,8 +11,8 @@ _FUNCTION = re.compile(r"\s*([A-Za-z_]\w*)\s*\(")
 _ARGUMENT = re.compile(r"\s*[A-Za-z_]\w*\s*=(?!=)")
 _ESCAPED = re.compile(r"\\.")
 _INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
-_UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-\[\]{}'\"]", re.ASCII)
-"""Characters that Hydra's grammar cannot read without quotes: `(`, `>`, letters beyond ASCII, and so on."""
+_UNUSUAL = re.compile(r"[^\w\s/\\+.$%*@?|:=,\-'\"]", re.ASCII)
+"""Characters that Hydra's grammar cannot read without quotes: `(`, `>`, `[` as in `at[0]`, letters beyond ASCII."""
 
 
 class UnbalancedError(ValueError):

@@ -90,6 +90,10 @@ class UnknownKey:
         member, rest = home_of_member(root, override.key, rules), self.path[self.known + 1 :]
         if member is not None and (root.at(member) is not None or member[-1] in rules.settable):
             return renamed(override, dotted(member))
+        is_found = close is not None or (home is not None and root.at((*home, *rest)) is not None)
+        member = None if is_found or above else home_of_member(root, override.key, rules, misspelled=True)
+        if member is not None:
+            return renamed(override, dotted(member))
         if home is not None:
             return renamed(override, dotted((*home, *rest)))
         if close == wrong:  # a key that the config leaves out
@@ -141,15 +145,18 @@ def _below(parent: Node, above: Path, key: str) -> Path | None:
     return (*above, found[0], key) if len(found) == 1 else None
 
 
-def home_of_member(root: Node, key: str, rules: MergeRules) -> Path | None:
-    """Where a config has what a path in the graph means, such as `word.letter.latent`, or a new key or step there."""
+def home_of_member(root: Node, key: str, rules: MergeRules, misspelled: bool = False) -> Path | None:
+    """Where a config has what a path in the graph means, such as `word.letter.latent`, or a new key or step there.
+
+    `misspelled`: similar names count, and new ones do not.
+    """
     top, around = rules.tops[:1], {*rules.verbs, rules.mount, rules.flow}
     at: Path = top
     names = [name for name in key.removeprefix(f"{dotted(top)}.").split(".") if name not in around]
     while names:
-        found = next(
-            (one for one in _members(root, at, rules) if names[0] in (one[-1], _label(root, one, rules))), None
-        )
+        nearest_last = reversed(list(_members(root, at, rules)))
+        members = {name: one for one in nearest_last for name in (str(one[-1]), _label(root, one, rules)) if name}
+        found = members.get((misspelled and nearest(names[0], members)) or names[0])
         if found is None:
             break
         at = found
@@ -158,9 +165,10 @@ def home_of_member(root: Node, key: str, rules: MergeRules) -> Path | None:
         return at
     if len(names) > 1 or at == top:
         return None
-    flow = next((path for path, kind in _around(root, at, rules) if kind is Kind.FLOW), None)
-    home = at if names[0] in rules.settable else flow
-    return None if home is None else (*home, names[0])
+    flow = None if misspelled else next((one for one, kind in _around(root, at, rules) if kind is Kind.FLOW), None)
+    last = (misspelled and nearest(names[0], rules.settable)) or names[0]
+    home = at if last in rules.settable else flow
+    return None if home is None else (*home, last)
 
 
 def _around(root: Node, top: Path, rules: MergeRules) -> Iterator[tuple[Path, Kind]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from flowconf.cli.main import main
+from flowconf.cli.main import app, main
 from flowconf.report import ConfigError, Diagnostic, MachineError, Place, RunError, raised_at
 from flowconf.train.checks import road
 
@@ -47,6 +49,13 @@ def test_help_names_the_commands(capsys):
     for command in ("train", "check", "draw", "show", "summary", "list", "doctor"):
         assert f"\n  {command} " in shown
     assert "..." not in shown.partition("Commands:")[2]  # no summary is cut off
+
+
+def test_help_says_what_every_option_takes(capsys):
+    """Not only its type, such as `<str>` or `<path>`."""
+    for command in typer.main.get_command(app).commands:
+        assert main([command, "--help"]) == 0
+        assert not re.findall(r"<(?:str|path|int|float)[^>|]*>", capsys.readouterr().out), command
 
 
 def test_version(capsys):

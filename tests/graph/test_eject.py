@@ -151,6 +151,15 @@ def test_every_graph_of_the_flagship_leaves_alone(tmp_path: Path) -> None:
         load_model(made(), file.with_suffix(".safetensors"))
 
 
+def test_a_part_is_named_after_itself_although_an_equal_graph_comes_first(tmp_path: Path) -> None:
+    part = {"graph": {"flow": {"a": "Linear(2, 2)"}}}
+    graph = flowconf.build({"inputs": {"x": ["B", 2]}, "flow": {"left": part, "right": part}})
+    for name in ("left", "right"):
+        eject(graph.subgraph(name), tmp_path / f"{name}.py", weights=False)
+        text = (tmp_path / f"{name}.py").read_text()
+        assert f'class {name.title()}(nn.Module):\n    """Part `{name}` of the surrounding graph."""' in text
+
+
 @pytest.mark.parametrize("name", ["model.py", "model.safetensors"])
 def test_files_of_others_are_not_replaced_and_those_of_eject_are(tmp_path: Path, name: str) -> None:
     graph = flowconf.build({"inputs": {"x": ["B", 2]}, "flow": {"a": "Linear(2, 2)"}})

@@ -167,6 +167,16 @@ def test_a_size_that_cannot_stay_open_is_named_and_can_be_closed(tmp_path):
     assert torch.equal(torch.export.load(tmp_path / "a.pt2").module()(x), graph.eval()(x))
 
 
+def test_a_size_with_an_offset_can_be_closed(tmp_path):
+    down, up = "Conv1d(3, 4, 3, stride=2)", "ConvTranspose1d(4, 3, 3, stride=2)"
+    flow = {"down": down, "up": up, "sum": {"through": "StateAdd", "using": {"state": "x"}}}
+    graph = flowconf.build({"inputs": {"x": ["B", 3, "T"]}, "flow": flow})
+    with pytest.raises(flowconf.ConfigError, match=r"FC0208") as caught:
+        export(graph, tmp_path / "program.pt2")
+    assert "`--size T=3`" in str(caught.value.diagnostics[0].help)
+    assert export(graph, tmp_path / "program.pt2", {"T": 3}).open_sizes == ("B",)
+
+
 def test_what_torch_cannot_trace_is_reported_with_its_step(tmp_path, table):
     class Peeks(torch.nn.Module):
         def forward(self, x):

@@ -251,6 +251,8 @@ LETTERS = "model.flow.words.map.graph.flow.letters.map.graph.flow"
         ("~model.flow.word.letter.reproduction", f"~{LETTERS}.reproduction"),
         ("+model.word.tune=ReLU", "+model.flow.words.map.graph.flow.tune=ReLU"),
         ("+model.flow.words.map.flow.tune=ReLU", "+model.flow.words.map.graph.flow.tune=ReLU"),
+        ("word.leter.latent=ReLU", f"{LETTERS}.latent=ReLU"),
+        ("word.letter.latnt.frozn=true", f"{LETTERS}.latent.frozen=true"),
     ],
 )
 def test_a_path_in_the_graph_is_answered_with_the_place_in_the_document(word: str, place: str) -> None:
@@ -312,6 +314,12 @@ def test_the_origin_is_the_word_and_the_history_the_file(composed: Callable[...,
     assert origins.value(("model", "flow", "residual")).word == "~model.flow.residual"
 
 
+@pytest.mark.parametrize("value", ["read.at[0]", "rep[-1]", "a{b}c"])
+def test_a_value_with_brackets_is_a_text(value: str) -> None:
+    alone, in_list = parse([f"loss.label.input={value}", f"loss.label.input=[{value}, b]"])
+    assert (alone.parsed.value(), in_list.parsed.value()) == (value, [value, "b"])
+
+
 def test_brackets_in_quotes_close_nothing() -> None:
     assert [one.key for one in parse(["a='('", "b=')'", "c=[1, 2]"])] == ["a", "b", "c"]
 
@@ -336,7 +344,7 @@ def test_none_of_a_listed_group_without_a_folder(composed: Callable[..., Composi
 def test_an_option_of_a_listed_group_without_a_folder(refused: Callable[..., tuple[Diagnostic, ...]]) -> None:
     texts = {"configs/main.yaml": "defaults: [_self_, {extra: null}]\nseed: 0\n"}
     (found,) = refused(texts, "extra=big")
-    assert (found.code, found.message) == ("FC0102", "there is no config group `extra`")
+    assert (found.code, found.message) == ("FC0101", "there is no config group `extra`")
     assert "`extra/big.yaml` was searched for in `configs`" in str(found.advice)
 
 

@@ -58,6 +58,25 @@ def test_a_member_that_nothing_needs(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("thawed", "message"),
+    [
+        ([0], "`parts.a0` is not trained"),
+        ([0, 2], "`parts.a0` and `parts.a2` are not trained"),
+        ([0, 1, 2, 3], "4 parts of `parts`, such as `parts.a0`, are not trained"),
+    ],
+)
+def test_thawed_parts_of_a_frozen_graph_are_named_in_one_warning(tmp_path, thawed, message):
+    steps = (
+        f"          a{n}: {{through: 'Linear(16, 16)'{', frozen: false' if n in thawed else ''}}}\n" for n in range(5)
+    )
+    part = f"    parts:\n      from: hidden\n      fork:\n        flow:\n{''.join(steps)}        frozen: true\n"
+    text = BASE.replace("    logits:", f"{part}    logits:").replace("data:", "  outputs: {a: logits, b: parts}\ndata:")
+    (tmp_path / "config.yaml").write_text(text)
+    (found,) = [one for one in flowconf.check(tmp_path / "config.yaml") if one.code == "FC0408"]
+    assert found.message == f"{message} by any term of the loss"
+
+
 def test_a_member_inside_of_a_graph_is_reported_by_its_path(tmp_path):
     text = BASE.replace("    stem: Linear(8, 16)\n", """    stem:
       graph:
@@ -81,7 +100,7 @@ def test_an_output_is_needed_and_yet_not_trained(tmp_path):
     text = with_decoder().replace("data:", "  outputs: {logits: logits, image: decoder}\ndata:")
     assert reported(tmp_path, text) == [("FC0408", "decoder", 7)]
     text = text.replace("wide: Linear", "wide: {frozen: true, through: 'Linear").replace(">> ReLU", ">> ReLU'}")
-    assert reported(tmp_path, text) == [("FC0408", "decoder", 7), ("FC0409", "decoder.wide", 11)]
+    assert reported(tmp_path, text) == [("FC0408", "decoder.image", 12), ("FC0409", "decoder.wide", 11)]
 
 
 def test_updates_that_leave_a_part_out_are_named(tmp_path):

@@ -17,7 +17,7 @@ from flowconf.graph.exchange.copied_sources import OURS, CopiedSources, NotCopie
 from flowconf.graph.graph import Graph
 from flowconf.graph.source.addresses import address, reached
 from flowconf.graph.source.demand import without_copies
-from flowconf.graph.source.emit import Program, lent_modules
+from flowconf.graph.source.emit import Program, lent_modules, named_after
 from flowconf.graph.source.line_breaks import broken
 from flowconf.graph.source.literals import docstring, quoted
 from flowconf.language.changing import first_value
@@ -124,6 +124,8 @@ def _program_alone(graph: Graph) -> Program:
     objects = {key: value for key, value in program.objects.items() if key in used}
     whole = tuple(module for module in program.whole if module.partition(".")[0] in used)
     names = {home: tuple(name for name in names if name in used) for home, names in program.names.items()}
+    taken = {part.name for part in classes[:-1]}.union(*names.values())
+    classes = (*classes[:-1], named_after(classes[-1], graph.plan, taken))
     return Program(whole, {home: kept for home, kept in names.items() if kept}, classes, objects)
 
 

@@ -75,9 +75,10 @@ def export(graph: Graph, file: str | Path, sizes: Mapping[str, int] | None = Non
     inputs = [given for given in graph.plan.inputs if not given.captured]
     _check(graph.plan)
     symbols = _symbols(inputs, sizes or {})
-    inputs = _fitting(inputs, infer(graph.plan), sizes or {})
+    found = infer(graph.plan)
+    inputs = _fitting(inputs, found, sizes or {})
     graph = copy.deepcopy(graph).cpu().eval()
-    program = _traced(graph, inputs, symbols, sizes or {})
+    program = _traced(graph, inputs, symbols, sizes or {}, found.offsets)
     _name_outputs(program, graph)
     data, run = _as_onnx(program, inputs, symbols) if file.suffix == ".onnx" else _as_pt2(program)
     others = _example(inputs, {**dict(zip(symbols, COMPARED * len(symbols), strict=False)), **(sizes or {})})
@@ -192,7 +193,11 @@ def _times(symbols: Mapping[str, Any], size: str) -> Any:
 
 
 def _traced(
-    graph: Graph, inputs: list[Input], symbols: tuple[str, ...], sizes: Mapping[str, int]
+    graph: Graph,
+    inputs: list[Input],
+    symbols: tuple[str, ...],
+    sizes: Mapping[str, int],
+    offsets: Mapping[str, int],
 ) -> torch.export.ExportedProgram:
     numbers = {**dict(zip(symbols, TRACED * len(symbols), strict=False)), **sizes}
     dims = {name: torch.export.Dim(name) for name in symbols}
@@ -208,11 +213,13 @@ def _traced(
         with _quiet():  # such as those of recurrent modules; the outputs are compared
             return torch.export.export(graph, _example(inputs, numbers), dynamic_shapes=shapes, strict=False)
     except Exception as problem:  # tracing runs modules of any kind, and raises what they raise
-        raise ConfigError(*_refusals(problem, graph)) from problem
+        raise ConfigError(
+            *_refusals(problem, graph, {name: offsets[name] for name in symbols if name in offsets})
+        ) from problem
 
 
-def _refusals(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
-    """An error of tracing, in terms of the graph."""
+def _refusals(problem: Exception, graph: Graph, offsets: Mapping[str, int]) -> Iterator[Diagnostic]:
+    """An error of tracing, in terms of the graph; `offsets` are dynamic sizes such as `2 * k + 1` -> the smallest."""
     closed = CLOSED.findall(str(problem))
     for symbol, _ in closed:
         message = f"the size `{symbol}` cannot be dynamic: a module of the graph specializes it"
@@ -224,7 +231,9 @@ def _refusals(problem: Exception, graph: Graph) -> Iterator[Diagnostic]:
         what = f"`{path}`" if path else "the graph"
         message = f"{what} cannot be exported: {first_line(problem)}"
         place = graph.plan.place if found is None else found
-        yield Diagnostic("FC0208", message, place, path, raised_here(problem))
+        fixed = " ".join(f"--size {name}={smallest}" for name, smallest in offsets.items())
+        advice = f"fix {listing(list(offsets))}, which cannot take every size: `{fixed}`, or another size that fits"
+        yield Diagnostic("FC0208", message, place, path, raised_here(problem), advice if offsets else None)
 
 
 def _name_outputs(program: torch.export.ExportedProgram, graph: Graph) -> None:

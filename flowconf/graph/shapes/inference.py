@@ -57,6 +57,8 @@ class Inference:
     """Parameter -> the parameter that it is."""
     multiples: dict[str, int] = field(default_factory=dict)
     """Symbol of a size that must be a multiple of a number -> that number."""
+    offsets: dict[str, int] = field(default_factory=dict)
+    """Symbol of a size such as `2 * k + 1` -> the smallest one that fits."""
     reporter: Reporter = field(default_factory=Reporter)
     certain: bool = True
     """Whether every value is known: no shape depends on data, and every input declares its shape."""

@@ -176,6 +176,7 @@ class _Search:
                 by_form.setdefault(form, []).append(symbol)
         for (step, offset), named in by_form.items():
             smallest = self.smallest(forms, sizes, named)
+            fits.result.offsets |= dict.fromkeys(named if offset else (), smallest)
             _note(fits, f"{joined(named)} must be {step} * k{f' + {offset}' if offset else ''}, at least {smallest}")
         return fits
 

@@ -7,8 +7,8 @@ to its step.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain, count
 
 from flowconf.graph.source.addresses import address, attribute, reached
@@ -191,23 +191,14 @@ class _Emitter:
         lines = [Line(text, line.path, line.place) for line in lines for text in broken(line.text)]
         key = "\n".join([*shared.values(), *(line.text for line in lines)])
         if key not in self.classes:
-            name = self._class_name(self.holes.label(path, graph), around)
+            name = _free_name(self.holes.label(path, graph), around, self.taken)
+            self.taken.add(name)
             documented = f"    {_documented(graph)}"
             head = [Line(f"class {name}(nn.Module):"), Line(documented), Line("")]
             members = tuple(path for step in found.steps for one in step.applied() for path in (one.path, one.home))
             self.classes[key] = GraphClass(name, (*head, *lines), names | shared, members)
         self.named[path] = self.classes[key].name
         return self.classes[key].name
-
-    def _class_name(self, label: str, around: str) -> str:
-        """`Scan`, or else `LetterScan`, or else with a number appended."""
-        base = _camel(label)
-        base = f"{base}Graph" if base in modules or not base.isidentifier() else base
-        longer = _camel(around) + base
-        numbered = (f"{longer}{number}" for number in count(2))
-        name = next(name for name in chain((base, longer), numbered) if name not in self.taken)
-        self.taken.add(name)
-        return name
 
     # __init__
 
@@ -379,6 +370,24 @@ def tying(graph: GraphPlan) -> Iterable[str]:
         if tie in own or last is not tie:
             other = attribute(address(graph, last.home), last.of)
             yield from reached(graph, tie.path, f"{attribute('', tie.parameter)} = self.{other}", " " * 8)
+
+
+def named_after(part: GraphClass, graph: GraphPlan, taken: Container[str]) -> GraphClass:
+    """The class of an equal graph at another path, with the name and docstring that it has for `graph`."""
+    documented = Line(f"    {_documented(graph)}")
+    if part.lines[1] == documented:
+        return part
+    name = _free_name(graph.label, "", taken)
+    return replace(part, name=name, lines=(Line(f"class {name}(nn.Module):"), documented, *part.lines[2:]))
+
+
+def _free_name(label: str, around: str, taken: Container[str]) -> str:
+    """`Scan`, or else `LetterScan`, or else with a number appended."""
+    base = _camel(label)
+    base = f"{base}Graph" if base in modules or not base.isidentifier() else base
+    longer = _camel(around) + base
+    numbered = (f"{longer}{number}" for number in count(2))
+    return next(name for name in chain((base, longer), numbered) if name not in taken)
 
 
 def _camel(label: str) -> str:

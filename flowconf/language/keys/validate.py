@@ -318,8 +318,32 @@ class _Report:
             return
         removed = self.reporter.origins.history((*self.base, *where))
         note = f"; the step was removed at {removed[-1]}" if removed else ""
-        hint = f"add one of {joined(schema.VERBS)}"
-        self._error("FC0124", f"the step `{name}` has no verb{note}", self._key(where), where, advice=hint)
+        labels: tuple[Label, ...] = ()
+        needed = f"add one of {joined(schema.VERBS)}"
+        advice: Advice = needed
+        flow, file = cast("dict[str, object]", self._at(where[:-1])), self._key(where).file
+        others = [str(other) for other in flow if self._key((*where[:-1], other)).file != file]
+        if not removed and (close := nearest(str(name), others)) is not None:
+            advice = Suggestion(close, instead_of=str(name), otherwise=needed)
+        elif not removed and (found := self._replaced_around(where)) is not None:
+            (old, place), new = found
+            note = f", and `{new}` replaces `{old}` instead of changing it"
+            labels = (Label(f"the earlier `{old}`", place),)
+            way = "`graph: {flow: ...}`" if (old, new) == ("graph", "flow") else f"`{old}` instead of `{new}`"
+            advice = f"write {way} to change what is there, or give `{name}` a verb"
+        message = f"the step `{name}` has no verb{note}"
+        self._error("FC0124", message, self._key(where), where, labels=labels, advice=advice)
+
+    def _replaced_around(self, where: Path) -> tuple[tuple[str, Place], str] | None:
+        """The verb that another file gave to a step or body around a path, with its place, and the one it has now."""
+        heads = ("flow", *schema.VERBS)
+        for path in (where[:length] for length in reversed(range(len(where)))):
+            body = cast("dict[str, object]", self._at(path))
+            earlier = {key: self.reporter.origins.history((*self.base, *path, key)) for key in heads if key not in body}
+            found = next(((key, places[-2]) for key, places in earlier.items() if len(places) > 1), None)
+            if found is not None:
+                return found, next(key for key in heads if key in body)
+        return None
 
     def _not_one_key(self, where: Path, message: str, keys: Sequence[str]) -> None:
         """Report a choice of which no key is set, or several are."""

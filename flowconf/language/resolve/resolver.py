@@ -258,9 +258,11 @@ class _Resolver(Reading):
             return
         for key in ("frozen", "checkpoint"):
             if getattr(found, key) is not None and draft.set_first.setdefault((path, key), found) is not found:
-                labels = (Label("first set here", draft.set_first[path, key].place),)
-                message = f"`{key}` is set twice for `{path}`"
-                self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice="keep one")
+                other = draft.set_first[path, key].place
+                is_changed = (other.file, other.word) != (found.place.file, found.place.word)
+                advice = f"write `{self.reporter.dotted((*at, key))}` to change it" if is_changed else "keep one"
+                message, labels = f"`{key}` is set twice for `{path}`", (Label("first set here", other),)
+                self.reporter.error("FC0142", message, found.place, path=path, labels=labels, advice=advice)
         draft.settings.append(found)
 
     def _with_verb(self, step: Step, model: schema.Modifiers, at: Path, draft: Draft, given: list[Given]) -> Step:

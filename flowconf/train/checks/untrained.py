@@ -12,9 +12,12 @@ from flowconf.language.paths import above, all_above, by_path, is_under, join
 from flowconf.language.plan import Applied, GraphPlan, Step
 from flowconf.language.settings import Setting, freezing_above
 from flowconf.language.training import PhaseSection, TrainingConfig, listed
-from flowconf.report import Label, Reporter
+from flowconf.report import Label, Reporter, joined
 from flowconf.report.origins import Path
 from flowconf.train.checks.first_step import Reach
+
+MOST_PARTS = 3
+"""The maximum number of parts that a warning names."""
 
 
 def check_untrained(config: Config, reach: Reach, reporter: Reporter) -> None:
@@ -159,14 +162,20 @@ def _check_trained(
         reporter.error("FC0403", message, reporter.key(("loss",)))
         return
     reached = {term: all_above(names) for term, names in reach.terms.items()}
-    for path in _highest(open_ - trained, trained):
-        step = config.model.step_at(path)
-        message = f"`{path}` is not trained by any term of the loss"
-        terms = [term for term in config.training.loss if path in reached[term]]
+    still = open_ - trained
+    frozen = set(reach.parameters).difference(*(state.trainable for state in states))
+    for path in _highest(still, trained):
+        parts = _highest({name for name in still if is_under(name, {path})}, trained | frozen)
+        several = f"{len(parts)} parts of `{path}`, such as `{parts[0]}`,"
+        named = joined(parts) if len(parts) <= MOST_PARTS else several
+        message = f"{named} {'is' if len(parts) == 1 else 'are'} not trained by any term of the loss"
+        terms = [term for term in config.training.loss if not reached[term].isdisjoint(parts)]
         labels = tuple(_reasons(config, path, terms, states))
-        advice = "freeze it, remove it, or add a term of the loss that depends on it"
+        pronoun = "it" if len(parts) == 1 else "them"
+        advice = f"freeze {pronoun}, remove {pronoun}, or add a term of the loss that depends on {pronoun}"
+        step = config.model.step_at(parts[0])
         place = step.place if step is not None else config.model.place
-        reporter.warn("FC0408", message, place, path=path, labels=labels, advice=advice)
+        reporter.warn("FC0408", message, place, path=parts[0], labels=labels, advice=advice)
 
 
 def _highest(names: set[str], others: set[str]) -> list[str]:
