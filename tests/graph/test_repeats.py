@@ -332,7 +332,7 @@ def test_initial_values_reach_copies_and_reused_modules_inside_of_a_graph():
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [([[1, 2], [3]], "its lists have different lengths, 2 and 1"), (10**400, "int too large to convert to float")],
+    [([[1, 2], [3]], "its lists have different lengths, 2 and 1"), (10**400, "is too large for a number")],
 )
 def test_an_initial_value_that_no_tensor_can_hold_is_refused(value, why):
     with pytest.raises(ConfigError, match=why):
