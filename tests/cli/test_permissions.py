@@ -115,3 +115,14 @@ def test_a_run_that_must_not_be_read_does_not_go_on(denied, reported, capsys):
     printed = capsys.readouterr().err
     assert reported in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("denied", ["runs/config/a", "runs/config"])
+def test_runs_that_must_not_be_read_are_reported(denied, capsys):
+    Path("runs/config/a").mkdir(parents=True)
+    Path(denied).chmod(0)
+    assert main(["runs"]) == 0
+    printed = capsys.readouterr().err
+    assert "warning[FC0702]: a run is not listed, because its record cannot be read: permission denied" in printed
+    assert f" --> {denied}/run.json" in printed

@@ -89,7 +89,7 @@ def find_run_folder(path: str | Path) -> Path:
     advice = f"write `{close}`" if close else "a run folder is named `runs/CONFIG/DATE_TIME` and contains `run.json`"
     if folder.is_dir():
         deeper = sorted({run.parent.parent for run in folder.glob(f"*/*/{RECORD}")})
-        none = f"it contains no `{RECORD}`: a run or sweep that was killed before its first run began is started again"
+        none = f"it contains no `{RECORD}`; start a run or sweep again that was killed before it was written"
         advice = f"write `{deeper[0]}`" if deeper else none
     elif folder.is_file():
         advice = f"write a run folder: `flowconf train` creates those of a config in `runs/{folder.stem}`"

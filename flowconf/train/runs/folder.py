@@ -354,7 +354,7 @@ def create_run(
     except OSError as problem:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
-        message = f"cannot make a run folder under `{root}`: {why_not(problem)}"
+        message = f"cannot make a run folder under `{shown_path(root)}`: {why_not(problem)}"
         raise RunError(Diagnostic("FC0702", message, Place(str(root)), "trainer.runs")) from None
     return run
 

@@ -223,7 +223,22 @@ def records_below(root: Path) -> list[Path]:
     if not root.is_dir():
         raise ConfigError(Diagnostic("FC0301", f"expected a folder, but `{root}` is a file", Place(str(root))))
     os.scandir(root).close()  # an unreadable folder would seem to be empty
-    return sorted(file for pattern in (RECORD, f"*/{RECORD}", f"*/*/{RECORD}") for file in root.glob(pattern))
+    return sorted(_records(root, levels=2))
+
+
+def _records(folder: Path, levels: int) -> Iterator[Path]:
+    """The records of a folder and of those below it; one that cannot be searched counts as a run."""
+    file, inner = folder / RECORD, []
+    try:
+        is_run = file in folder.iterdir() and file.is_file()
+        if levels and not is_run:
+            inner = [one for one in folder.iterdir() if one.is_dir()]
+    except PermissionError:
+        is_run = True
+    if is_run:
+        yield file
+    for one in inner:
+        yield from _records(one, levels - 1)
 
 
 def listed(file: Path, warnings: list[Diagnostic]) -> Listed | None:
