@@ -16,7 +16,6 @@ from typing import Annotated
 import typer
 
 from flowconf.report import ConfigError, Diagnostic, Place, listing, printable
-from flowconf.text.output import write_atomically
 
 STARTER = Path(__file__).parent.parent / "starter"
 PLACEHOLDER = "project_name"
@@ -42,13 +41,17 @@ def init(
     existing = [file for file in texts if os.path.lexists(file)]
     kept = [file for file in existing if file.relative_to(root).as_posix() in KEPT]
     _refuse([file for file in existing if file not in kept], package)
-    missing = {file: text for file, text in texts.items() if file not in kept}
+    written: list[Path] = []
     try:
-        for file, text in missing.items():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, text.encode())
-    except OSError:
-        for file in missing:  # a full disk leaves no part of a project, which the next try would refuse to overwrite
+        for file, text in texts.items():
+            if file not in kept:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with file.open("x", encoding="utf-8", newline="\n") as out:
+                    written.append(file)
+                    out.write(text)
+    except OSError as problem:
+        problem.filename = problem.filename or str(written[-1])
+        for file in written:  # part of a project, which the next try would refuse to overwrite
             file.unlink(missing_ok=True)
         raise
     for file in texts:

@@ -82,6 +82,11 @@ class AddsLater(torch.optim.SGD):
         return super().step(closure)
 
 
+@flowconf.register_schedule
+def dips(progress: float) -> float:
+    return -1.0 if 0 < progress < 0.5 else 1.0
+
+
 @flowconf.register_loss
 def by_numpy(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(predicted.detach().numpy().mean())
@@ -91,9 +96,10 @@ model: {{inputs: {{image: [B, 4]}}, flow: {{a: {module}, logits: 'Linear(4, 3)'}
 data: {{name: synthetic, shape: [4], rows: 8, validation: 0, test: 0, classes: 3, batch_size: 4}}
 loss: {{label: {{fn: {loss}, input: logits, target: label}}}}
 optimizer: {{name: {optimizer}, lr: 0.1}}
-trainer: {{steps: 2, devices: cpu}}
+schedule: {{name: {schedule}}}
+trainer: {{steps: 4, devices: cpu}}
 """
-USUAL = {"module": "'Linear(4, 4)'", "loss": "cross_entropy", "optimizer": "sgd"}
+USUAL = {"module": "'Linear(4, 4)'", "loss": "cross_entropy", "optimizer": "sgd", "schedule": "constant"}
 REFUSED = {
     "a module in itself": ({"module": "Selfish"}, "error[FC0202]: `Selfish` contains itself, as `me`"),
     "a module in its child": ({"module": "Parent"}, "error[FC0202]: `Parent` contains itself, as `inner.parent`"),
@@ -108,6 +114,10 @@ FAILING = {
     "an optimizer that adds groups later": (
         {"optimizer": "AddsLater"},
         "error[FC0702]: the optimizer has 2 groups of parameters, and had 1 at the start",
+    ),
+    "a schedule that is negative in between": (
+        {"schedule": "dips"},
+        "error[FC0702]: the schedule `dips` returned the learning rate factor -1 in step 2",
     ),
     "a loss without a gradient": (
         {"loss": "by_numpy"},

@@ -160,7 +160,7 @@ def test_runs_are_found_by_their_config_too(folder):
     with pytest.raises(ConfigError, match=r"is not a run folder(.|\n)*runs/tiny`"):
         find_run_folder(folder.path / "runs")
     (folder.path / "runs" / "tiny" / "sweep_begun").mkdir()
-    with pytest.raises(ConfigError, match="contains no `run.json`; start a run or sweep again that was killed"):
+    with pytest.raises(ConfigError, match=r"contains no `run.json`; start a run or sweep again that was killed"):
         find_run_folder(folder.path / "runs" / "tiny" / "sweep_begun")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +32,18 @@ class Stretch:
     end: int
 
     def factor(self, step: int) -> float:
-        """The factor for a step: linear up to 1 in the last step of the warmup, then by the schedule."""
+        """The factor for a step: linear up to 1 in the last step of the warmup, then by the schedule.
+
+        Raises `RunError` for a negative factor, and for one that is not finite.
+        """
         done, length = step - self.begin, self.end - self.begin
         if done < self.warmup:
             return (done + 1) / self.warmup
-        return self.shape(min((done - self.warmup) / max(length - self.warmup, 1), 1.0))
+        found = self.shape(min((done - self.warmup) / max(length - self.warmup, 1), 1.0))
+        if not 0 <= found < math.inf:
+            message = f"the schedule `{self.name}` returned the learning rate factor {found:g} in step {step + 1:,}"
+            raise RunError(Diagnostic("FC0702", message, advice="return a finite number of at least 0"))
+        return found
 
 
 class Schedule:
