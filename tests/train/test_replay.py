@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from collections import deque
 from types import SimpleNamespace
 
@@ -267,10 +268,15 @@ def test_what_only_python_knows_is_not_replayed(folder, alike, monkeypatch, modu
     assert folder.said.getvalue().count(f"\nCUDA graphs of forward and backward alone: {reason}\n") == 1
 
 
-def test_another_tensor_never_has_the_same_fingerprint():
-    """Also where it would get the memory of one that is gone."""
-    found = [fingerprint([torch.zeros(4)], torch.device("cpu")) for _ in range(8)]
-    assert len({one.digest for one in found}) == 8
+def test_what_a_fingerprint_is_of_stays_as_long_as_it():
+    """Another tensor would get its memory, and have the same fingerprint."""
+    one = torch.zeros(4)
+    there = weakref.ref(one)
+    found = fingerprint([one], one.device)
+    del one
+    assert there() is not None
+    del found
+    assert there() is None
 
 
 @pytest.mark.parametrize("module", [Refuses, Waits])
