@@ -50,12 +50,15 @@ def obstacle(job: Job) -> str | None:
     """Why whole steps of a run are not replayed, as far as its config says; None: they may be."""
     trainer = job.config.training.trainer
     deciding = next((path for path, _ in job.graph.plan.deciding()), None)
+    dropping = (path for path, one in job.graph.named_modules() if isinstance(one, nn.RNNBase) and one.dropout)
+    keeping = next(dropping, None)
     kinds = [type(one).__name__ for one in job.optimizers if not all(group.get("fused") for group in one.param_groups)]
     reasons = {
         f"the run is on `{job.device.type}`": job.device.type not in RECORDERS,
         "several processes take part in each step": job.team.size > 1,
         "gradients are accumulated": trainer.accumulate > 1,
         "the graph has recurrent state": bool(job.memory.kept),
+        f"cuDNN keeps the random state for the dropout of `{keeping}`": keeping is not None,
         "the optimizer computes the loss several times": bool(job.repeating),
         f"`{next(iter(kinds), '')}` runs without a fused kernel": bool(kinds),
         "`fp16` skips steps whose gradients overflow": job.precision.scaler is not None,

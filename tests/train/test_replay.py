@@ -464,6 +464,23 @@ def test_what_is_never_replayed_is_known_before(folder, recorder, words, reason)
     assert reason in compile_report.report(job)[-1]
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.GRU(16, 16, num_layers=2, dropout=0.1)
+
+    def forward(self, x):
+        return self.inner(x)[0]
+
+
+def test_dropout_of_which_cudnn_keeps_the_state_is_not_replayed(folder, recorder, monkeypatch):
+    """It is made again after an evaluation, somewhere else."""
+    monkeypatch.setattr(registry.modules, "registered", {**registry.modules.registered, "Added": Recurrent})
+    text = TEXT.replace("drop: Dropout(0.1)", "added: Added")
+    job = prepare(load(folder.write(text), [REPLAYED]), folder.path)
+    assert replay.obstacle(job) == "cuDNN keeps the random state for the dropout of `added.inner`"
+
+
 def test_without_a_device_that_records_nothing_is_replayed(folder):
     job = prepare(load(folder.write(), [REPLAYED]), folder.path)
     assert replay.obstacle(job) == "the run is on `cpu`"
