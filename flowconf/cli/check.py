@@ -11,6 +11,7 @@ import typer
 
 from flowconf.cli.arguments import Described, Overrides, TrustOption, config_of, trust_project_of
 from flowconf.report import Diagnostic, render_github, render_json, render_plain, render_text, wants_colour, write_drawn
+from flowconf.report.garbage import uncollected_to_the_end
 
 if TYPE_CHECKING:
     from flowconf.train.checks.road import Findings
@@ -29,6 +30,7 @@ class Format(StrEnum):
     GITHUB = "github"
 
 
+@uncollected_to_the_end()
 def check(
     file: Described,
     overrides: Overrides = None,

@@ -13,7 +13,7 @@ import typer
 from flowconf.cli.arguments import Form, FormOption, TrustOption, config_of, refuse_other_pictures, trust_project_of
 from flowconf.cli.completion import sources
 from flowconf.report import ConfigError, Reporter, printable, shown_path
-from flowconf.report.garbage import uncollected
+from flowconf.report.garbage import uncollected_to_the_end
 
 if TYPE_CHECKING:
     from flowconf.language.carried_over import CarriedOver, Shape
@@ -26,7 +26,7 @@ T = TypeVar("T")
 PAGES = (".html", ".htm")
 
 
-@uncollected()
+@uncollected_to_the_end()
 def diff(
     before: Annotated[
         str,

@@ -20,7 +20,7 @@ from flowconf.cli.arguments import (
     trust_project_of,
 )
 from flowconf.report import json_line
-from flowconf.report.garbage import uncollected
+from flowconf.report.garbage import uncollected_to_the_end
 
 if TYPE_CHECKING:
     from flowconf.draw.members import Member
@@ -46,7 +46,7 @@ SUFFIXES = {
 """The forms of files, besides DOT and what is rendered from it (`draw/svg.py`)."""
 
 
-@uncollected()
+@uncollected_to_the_end()
 def draw(
     file: Described,
     overrides: Overrides = None,

@@ -17,10 +17,10 @@ from flowconf.cli.arguments import (
     trust_project_of,
     with_weights,
 )
-from flowconf.report.garbage import uncollected
+from flowconf.report.garbage import uncollected_to_the_end
 
 
-@uncollected()
+@uncollected_to_the_end()
 def eject(
     file: Described,
     overrides: Overrides = None,

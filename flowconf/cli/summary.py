@@ -11,7 +11,7 @@ import typer
 from flowconf.cli.arguments import AtOption, Described, Overrides, TrustOption, config_of, trust_project_of
 from flowconf.report import shortened
 from flowconf.report.columns import aligned
-from flowconf.report.garbage import uncollected
+from flowconf.report.garbage import uncollected_to_the_end
 
 if TYPE_CHECKING:
     from flowconf.graph.graph import Graph
@@ -22,7 +22,7 @@ HEADER = ("path", "verb", "module", "output", "parameters", "frozen", "weights f
 LONGEST = 48
 
 
-@uncollected()
+@uncollected_to_the_end()
 def summary(
     file: Described,
     overrides: Overrides = None,

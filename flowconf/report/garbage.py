@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,3 +18,11 @@ def uncollected() -> Iterator[None]:
     finally:
         if collects:
             gc.enable()
+
+
+@contextmanager
+def uncollected_to_the_end() -> Iterator[None]:
+    """The same for a command that trains nothing: there is no collection when its process ends either."""
+    atexit.register(gc.freeze)
+    with uncollected():
+        yield
