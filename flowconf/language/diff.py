@@ -6,9 +6,9 @@ that a change inside one is reported at its own path.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from flowconf.language.paths import join
@@ -78,7 +78,7 @@ def _graphs(old: _Side, new: _Side, prefix: str) -> Iterator[Change]:
 
 def _flows(old: _Side, new: _Side, prefix: str) -> Iterator[Change]:
     mine, theirs = _members(old.data), _members(new.data)
-    moved = set(_moved([name for name in mine if name in theirs], [name for name in theirs if name in mine]))
+    moved = _moved([name for name in mine if name in theirs], [name for name in theirs if name in mine])
     for name in dict.fromkeys([*mine, *theirs]):
         a, b = old[name], new[name]
         path = join(prefix, _label(b.data if name in theirs else a.data, name))
@@ -88,7 +88,7 @@ def _flows(old: _Side, new: _Side, prefix: str) -> Iterator[Change]:
             yield Change("added", path, None, b.data, NOWHERE, b.key(), True)
         else:
             if name in moved:
-                yield Change("moved", path, _before(mine, name), _before(theirs, name), a.key(), b.key(), True)
+                yield Change("moved", path, mine[name], theirs[name], a.key(), b.key(), True)
             yield from _steps(a, b, path)
 
 
@@ -136,8 +136,10 @@ def _values(old: _Side, new: _Side) -> Iterator[Change]:
     yield Change(kind, dotted(new.at), old.data, new.data, old.place(), new.place())
 
 
-def _members(flow: object) -> list[str]:
-    return [name for name, step in flow.items() if step is not None] if isinstance(flow, Mapping) else []
+def _members(flow: object) -> dict[str, str | None]:
+    """The members of a flow in order, each with the one before it."""
+    names = [name for name, step in flow.items() if step is not None] if isinstance(flow, Mapping) else []
+    return dict(zip(names, [None, *names], strict=False))
 
 
 def _keys(side: _Side) -> list[str]:
@@ -163,15 +165,19 @@ def _label(step: object, name: str) -> str:
     return str(step.get("label") or body.get("label") or name)
 
 
-def _before(members: Sequence[str], name: str) -> str | None:
-    """The step before `name`."""
-    position = members.index(name)
-    return members[position - 1] if position else None
-
-
-def _moved(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """The smallest set of steps whose move turns one order into the other."""
+def _moved(old: Sequence[str], new: Sequence[str]) -> set[str]:
+    """The smallest set of names whose move turns one order into the other: all but a longest sequence in both."""
+    position = {name: number for number, name in enumerate(new)}
+    firsts: list[int] = []
+    """For each length of a sequence that ends both: the last possible position of its first name, negated."""
+    following: dict[str, str | None] = {}
+    for name in reversed(old):
+        length = bisect_left(firsts, -position[name])
+        following[name] = new[-firsts[length - 1]] if length else None
+        firsts[length : length + 1] = [-position[name]]
     kept: set[str] = set()
-    for block in SequenceMatcher(a=old, b=new, autojunk=False).get_matching_blocks():
-        kept.update(old[block.a : block.a + block.size])
-    return [name for name in new if name not in kept]
+    first = new[-firsts[-1]] if firsts else None
+    while first is not None:
+        kept.add(first)
+        first = following[first]
+    return set(old) - kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import combinations, permutations
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from flowconf.cli.main import main
 from flowconf.draw.differences import text_lines
 from flowconf.language.carried_over import CarriedOver
 from flowconf.language.diff import Change, compare
+from flowconf.text.documents import from_data
 
 Capture = pytest.CaptureFixture[str]
 GRAPH = """\
@@ -68,6 +70,18 @@ def test_a_member_that_moves_is_one_change(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text(f"inputs: {{x: [B, 4]}}\nflow:\n{text}")
     found = compare(compose(tmp_path / "a.yaml").document, compose(tmp_path / "b.yaml").document)
     assert [change.kind for change in found] == ["moved"]
+
+
+def test_as_few_members_as_possible_move() -> None:
+    before = "abcde"
+    for after in permutations(before):
+        orders = ({"inputs": {"x": ["B", 4]}, "flow": dict.fromkeys(order, "ReLU")} for order in (before, after))
+        found = {change.path: change.before for change in compare(*map(from_data, orders))}
+        kept = [name for name in before if name not in found]
+        assert kept == [name for name in after if name not in found]
+        longer = combinations(before, len(kept) + 1)
+        assert not any(list(names) == [name for name in after if name in names] for names in longer)
+        assert found == {name: before[before.index(name) - 1] if name != "a" else None for name in found}
 
 
 def test_the_command_tells_members_shapes_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
