@@ -169,6 +169,18 @@ def test_a_mistake_makes_no_traceback_in_a_real_process(graph):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_the_process_of_a_check_ends_without_a_garbage_collection(command, tmp_path):
+    code = f"""
+import atexit, gc
+from flowconf.cli.main import main
+atexit.register(lambda: print(len(gc.get_objects())))
+assert main([{command!r}, "missing.yaml"]) == 2
+"""
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, cwd=tmp_path, check=True)
+    assert (int(done.stdout.splitlines()[-1]) < 1_000) == (command == "check")
+
+
 def test_a_current_folder_that_was_deleted(tmp_path, monkeypatch, capsys):
     gone = tmp_path / "gone"
     gone.mkdir()
