@@ -129,9 +129,8 @@ def main() -> None:
     torch.set_num_threads(1)
     device, worst = torch.device(given.device), 0.0
     about = (
-        "The most memory of a training step with AdamW, in which the gradients of the step before are replaced: what "
-        "`flowconf summary --memory` tells before it, what the step of the built graph needs, and what the same step "
-        "needs by hand."
+        "The peak memory of a training step with AdamW, in which the gradients of the previous step are replaced: the "
+        "estimate of `flowconf summary --memory`, the measured step of the built graph, and the same step by hand."
     )
     columns = ["model", "rows", "estimated", "measured", "by hand", "estimated to measured", "measured to by hand"]
     table = Table("memory", "The memory of a step", about, columns)

@@ -20,15 +20,15 @@ HEAD = """# Benchmarks
 
 <!-- written by benchmarks/page.py -->
 
-What flowconf costs, against the same work written by hand. `make bench` measures all of it again on your machine
-and writes this page; [benchmarks/README.md](../benchmarks/README.md) says how to measure a part of it.
+The cost of flowconf, compared with the same work written by hand. `make bench` repeats all measurements and writes
+this page; [benchmarks/README.md](../benchmarks/README.md) describes how to run a part of them.
 
-- Before a time is taken, both sides have to give the same losses to the bit. Sizes are small on purpose: a step of
-  a few hundred microseconds shows what a loop costs; in a step of 20 milliseconds it disappears.
-- Times are of this process's CPU on one thread, unless a table says otherwise. The sides run in turns; a ratio is
-  the median of the rounds' ratios, with the lowest and the highest in brackets. Where that range is wide, the
-  machine was busy, and a difference within it means nothing.
-- Ratios above 1.00 are where flowconf is slower.
+- Before anything is timed, both sides must give the same losses to the bit. Sizes are small on purpose: a step of a
+  few hundred microseconds shows the cost of a loop, which disappears in a step of 20 milliseconds.
+- Times are CPU times of the process on one thread, unless a table says otherwise. The sides run in turns; a ratio is
+  the median of the ratios of all rounds, with the lowest and the highest in brackets. If that range is wide, the
+  machine was busy, and a difference within it is noise.
+- Ratios above 1.00 are slower than the work by hand.
 """
 
 

@@ -329,12 +329,12 @@ def main() -> None:
     flowconf.register_dataset(drawn)
     about = (
         "A small network, the ten published models at small sizes, and one of them larger. `tightest`: a loop by hand "
-        "over resident rows, with a fused optimizer, that only trains. Relative to it: `script`, a loop as most would "
-        "write it (a `DataLoader`, the optimizer as it comes, `loss.item()` in each step); `stripped`, flowconf "
-        "without evaluations and saves; `full`, the tightest loop that also evaluates and saves after every "
-        f"{BATCHES} steps; `default`, flowconf as it comes, which does that too, logs and reports. Epochs of so few "
-        "steps show what their end costs; with longer ones, `default` approaches `stripped`. The last column is "
-        "`default` to `full`, which is the same work."
+        "over resident rows, with a fused optimizer, that only trains. Relative to it: `script`, a typical loop (a "
+        "`DataLoader`, an optimizer with its defaults, `loss.item()` in each step); `stripped`, flowconf without "
+        f"evaluations and saves; `full`, the tightest loop that also evaluates and saves after every {BATCHES} steps; "
+        "`default`, flowconf with its defaults, which also logs and reports. Such short epochs show the cost of their "
+        "end; with longer ones, `default` approaches `stripped`. The last column is `default` to `full`, which is the "
+        "same work."
     )
     flag = flag_of(options.flag, options.device)
     about += f" `{flag}`: `default` with this override." if flag else " Not measured with a flag."
