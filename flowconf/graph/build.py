@@ -24,9 +24,10 @@ from flowconf.graph.weights.sources import is_awaited, locate
 from flowconf.language.paths import join
 from flowconf.language.plan import GraphPlan
 from flowconf.language.settings import Checkpoint
-from flowconf.report import ConfigError, Diagnostic, Reporter, first_line
+from flowconf.report import ConfigError, Diagnostic, Reporter, first_line, prints_aside
 
 
+@prints_aside()
 def build_graph(plan: GraphPlan, inference: Inference | None = None) -> Graph:
     """Build the modules of a Plan, with their initial values and frozen parts. Raises `ConfigError`.
 

@@ -30,6 +30,7 @@ from flowconf.report import (
     FlowconfError,
     Place,
     nearest,
+    prints_aside,
     raised_here,
     read_from,
     shell_word,
@@ -224,7 +225,8 @@ def project_modules(start: Path) -> list[tuple[str, Place]]:
 def import_registering(name: str, place: Place) -> None:
     """Import a module that registers names; `place` is where it is listed. Raises `ConfigError` when that fails."""
     try:
-        importlib.import_module(name)
+        with prints_aside():
+            importlib.import_module(name)
     except (Exception, SystemExit) as problem:  # the project's own code may raise anything
         reason, labels = f"{type(problem).__name__}: {problem}", raised_here(problem)
         advice: Advice | None = _near_attribute(problem)

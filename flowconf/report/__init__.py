@@ -23,7 +23,7 @@ from flowconf.report.places import NOWHERE, Place, read_from, shell_word, shown_
 from flowconf.report.raised import first_line, is_own_file, raised_at, raised_here
 from flowconf.report.renderers import as_dict, render_github, render_json, render_plain
 from flowconf.report.reporter import Reporter
-from flowconf.report.streams import drawn, json_line, safe_streams, write_drawn
+from flowconf.report.streams import drawn, json_line, prints_aside, safe_streams, write_drawn
 from flowconf.report.suggestion import Advice, Available, Suggestion, suggest
 from flowconf.report.terminal import render_text, wants_colour
 from flowconf.report.wording import (

@@ -10,9 +10,12 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 from flowconf.report.wording import printable_lines
+
+_aside: ContextVar[bool] = ContextVar("aside", default=False)
 
 
 class SafeStream:
@@ -32,6 +35,8 @@ class SafeStream:
         """The stream itself, for a program that draws."""
 
     def write(self, text: str) -> int:
+        if _aside.get() and self is sys.stdout:
+            return sys.stderr.write(text)
         try:
             self.drawn.write(printable_lines(text))
         except OSError as problem:
@@ -61,6 +66,16 @@ def safe_streams() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def prints_aside() -> Iterator[None]:
+    """A block of code of a project: what it prints in a command goes to standard error, apart from the result."""
+    before = _aside.set(True)
+    try:
+        yield
+    finally:
+        _aside.reset(before)
 
 
 def drawn(stream: TextIO) -> TextIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ import os
 import flowconf
 import torch
 from torch import nn
+
+print("imported")
 
 
 class Plain(nn.Module):
@@ -65,6 +68,29 @@ class Leaves(Plain):
         return self.inner(x)
 
 
+@flowconf.register
+class Prints(Plain):
+    def __init__(self):
+        super().__init__()
+        print("built")
+
+    def forward(self, x):
+        print("called")
+        return self.inner(x)
+
+
+@flowconf.register_dataset
+def endless() -> flowconf.Splits:
+    class Endless(torch.utils.data.Dataset):
+        def __len__(self):
+            return 10**30
+
+        def __getitem__(self, row):
+            return {"image": torch.zeros(4), "label": torch.tensor(0)}
+
+    return flowconf.Splits(train=Endless())
+
+
 @flowconf.register_optimizer
 class Adds(torch.optim.SGD):
     def __init__(self, params, lr: float = 0.1):
@@ -93,13 +119,20 @@ def by_numpy(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 """
 CONFIG = """\
 model: {{inputs: {{image: [B, 4]}}, flow: {{a: {module}, logits: 'Linear(4, 3)'}}}}
-data: {{name: synthetic, shape: [4], rows: 8, validation: 0, test: 0, classes: 3, batch_size: 4}}
+data: {{{data}, batch_size: 4}}
 loss: {{label: {{fn: {loss}, input: logits, target: label}}}}
 optimizer: {{name: {optimizer}, lr: 0.1}}
 schedule: {{name: {schedule}}}
 trainer: {{steps: 4, devices: cpu}}
 """
-USUAL = {"module": "'Linear(4, 4)'", "loss": "cross_entropy", "optimizer": "sgd", "schedule": "constant"}
+SYNTHETIC = "name: synthetic, shape: [4], rows: 8, validation: 0, test: 0, classes: 3"
+USUAL = {
+    "data": SYNTHETIC,
+    "module": "'Linear(4, 4)'",
+    "loss": "cross_entropy",
+    "optimizer": "sgd",
+    "schedule": "constant",
+}
 REFUSED = {
     "a module in itself": ({"module": "Selfish"}, "error[FC0202]: `Selfish` contains itself, as `me`"),
     "a module in its child": ({"module": "Parent"}, "error[FC0202]: `Parent` contains itself, as `inner.parent`"),
@@ -150,6 +183,24 @@ def test_a_step_that_cannot_be_made_says_why(project, capsys, parts, message):
     project(parts)
     assert main(["train", "c.yaml"]) == 1
     assert message in "".join(capsys.readouterr())
+
+
+def test_a_data_set_without_a_length_is_refused(project, capsys):
+    project({"data": "name: endless"})
+    assert main(["train", "c.yaml"]) == 2
+    assert "error[FC0501]: the data set `endless` cannot be made: OverflowError" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_what_a_module_prints_is_apart_from_the_result(project, capsys):
+    project({"module": "Prints"})
+    assert main(["train", "c.yaml", "data.validation=0.25"]) == 0
+    capsys.readouterr()
+    for words in (["check", "c.yaml"], ["eval", "runs/c"], ["draw", "c.yaml"]):
+        assert main([*words, "--format", "json"]) == 0
+        out, err = capsys.readouterr()
+        json.loads(out or "[]")
+        assert "called" in err
 
 
 def test_a_module_that_changes_the_folder_does_not_move_the_run(project, tmp_path, capsys):

@@ -130,7 +130,7 @@ class Callbacks(Watcher):
         try:
             with self._without_effect(one), self._job.evaluating(), torch.no_grad():
                 return getattr(one.seer, method)(*given)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
             problem.add_note(f"in `{method}` of the callback `{one.name}`")
             raise
 

@@ -20,7 +20,17 @@ from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
 from flowconf.language.sections import activations, checks
 from flowconf.language.sections.members import with_members
-from flowconf.report import ConfigError, Diagnostic, FlowconfError, MachineError, Reporter, grouped, listing, of_system
+from flowconf.report import (
+    ConfigError,
+    Diagnostic,
+    FlowconfError,
+    MachineError,
+    Reporter,
+    grouped,
+    listing,
+    of_system,
+    prints_aside,
+)
 from flowconf.report.garbage import uncollected
 from flowconf.report.origins import Document
 from flowconf.text.compose import Composition, composing, with_graphs
@@ -124,7 +134,7 @@ class Walk:
             self.position += 1
             if stage.graph or self.config is not None or isinstance(self.keys, ConfigDocument):
                 try:
-                    with uncollected(), chdir("."):  # parts of a project may change the current folder
+                    with uncollected(), prints_aside(), chdir("."):  # parts of a project may change the current folder
                         stage.check(self)
                 except ConfigError as error:
                     self.reporter.diagnostics += error.diagnostics

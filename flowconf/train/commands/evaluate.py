@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flowconf.graph.weights.sources import Which
-from flowconf.report import ConfigError, Diagnostic, texts
+from flowconf.report import ConfigError, Diagnostic, prints_aside, texts
 from flowconf.train.data.python import check_split
 from flowconf.train.job import Job
 from flowconf.train.loop import evaluate
@@ -16,6 +16,7 @@ from flowconf.train.runs.loading import open_run
 from flowconf.train.runs.resume import in_its_folder
 
 
+@prints_aside()
 def evaluate_run(
     run: str | Path, overrides: Sequence[str] = (), splits: Sequence[str] = (), which: Which = "best"
 ) -> dict[str, float]:

@@ -218,7 +218,7 @@ def _made(
         for part, split in splits.named():
             if wanted in (None, part) and isinstance(split, Resident):
                 split.make()
-    empty = [name for name, split in splits.named() if not len(split)]
+        empty = [name for name, split in splits.named() if not len(split)]
     if empty:
         raise ConfigError(Diagnostic("FC0501", f"the split `{empty[0]}` of `{name}` has no rows", place, "data"))
     return splits
