@@ -162,7 +162,7 @@ class Profile:
         lines = [line.rstrip() for line in text.getvalue().strip("\n").splitlines()]
         speed, peak = (_amount(number, "FLOP/s") for number in (self.speed, self.peak))
         share = f"{self.speed / self.peak:.1%}".replace("%", " %")
-        return "\n".join([*lines, "", f"{speed}: {share} of the {peak} of a product of large matrices"])
+        return "\n".join([*lines, f"{speed}: {share} of the {peak} of a product of large matrices"])
 
     def _cells(self, depth: int, name: str, measure: Measure) -> list[str]:
         ahead, back = measure.forward, measure.backward
