@@ -461,7 +461,11 @@ def part_at(whole: Member, path: str) -> Member:
     if part is None or part.inside is None:
         message = f"there is no `{path}` in the graph" if part is None else f"`{path}` is not a graph"
         graphs = [name for name, one in members.items() if name and one.inside is not None]
-        raise PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=suggest(path, graphs, "graphs")))
+        raise PathError(
+            Diagnostic(
+                "FC0701", message, NOWHERE, path, advice=suggest(path, graphs, "graphs") or "it contains no graphs"
+            )
+        )
     return replace(part, kind="graph")
 
 

@@ -45,7 +45,11 @@ class Graph(GraphTree):
         if not isinstance(found, Graph):
             message = f"`{path}` is a `{type(found).__name__}`, not a graph"
             inner = [f"{path}.{name}" for name, module in found.named_modules() if isinstance(module, Graph)]
-            advice = f"graphs below it: {listing(inner)}" if inner else "`module_at` gives modules of any kind"
+            advice = (
+                f"graphs below it: {listing(inner)}"
+                if inner
+                else "only graphs are written or drawn alone; in Python, `module_at` gives any module"
+            )
             raise PathError(Diagnostic("FC0701", message, NOWHERE, path, advice=advice))
         return found
 

@@ -51,7 +51,7 @@ RULES = MergeRules(
     mount="graph",
     label="label",
     bodies=frozenset({"skip", "router", "while", "until", "merge"}),
-    settable=frozenset({*schema.MODIFIERS, "with", "times", "over", "dim", "batched", "slices", "merge"}),
+    settable=frozenset(schema.STEP_KEYS) - frozenset(schema.VERBS),
     optional=frozenset(
         {"seed", "init_from", "trainer.*", "optimizer.*", "schedule.*", "data.*", "sweep", "sweep.*"}
         | {"data.evaluate.*.*", "data.mixture.*.*", "data.sample.*"}

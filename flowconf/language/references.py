@@ -79,7 +79,11 @@ def split(text: str) -> tuple[list[str], int | None]:
     """The names of a reference, and its index. Raises `NoReference` if it cannot be parsed."""
     match = FORM.match(text.strip())
     if match is None:
-        raise NoReference(f"`{text}` is not a reference", "a reference is a name, or names separated by dots")
+        advice = "a reference is a name, or names separated by dots"
+        if "*" in text:
+            one = text.replace("*", "0")
+            advice = f"`*` can only be the last name, as in `heads.*`; write a reference for each, such as `{one}`"
+        raise NoReference(f"`{text}` is not a reference", advice)
     return match[1].split("."), None if match[2] is None else int(match[2])
 
 

@@ -92,7 +92,7 @@ def _unreadable(word: str, error: ValueError) -> tuple[str, str]:
         return "has no value", f"write `{bare}=value` or `~{bare}`"
     why = _wrong_key(word.partition("=")[0].lstrip("+~"))
     if why is not None:
-        return f"is not a valid override: {why}", FORMS
+        return f"is not a valid override: {why}", _with_mapping(word) or FORMS
     if isinstance(error, UnbalancedError):
         return f"is not a valid override: {error}", "close it, or quote the value"
     if "integer string conversion" in str(error):  # Python reads no more digits
@@ -143,6 +143,17 @@ def _wrong_key(key: str) -> str | None:
         return "the key has an empty part"
     strange = _STRANGE.search(key)
     return f"`{strange.group()}` is not allowed in a key" if strange else None
+
+
+def _with_mapping(word: str) -> str | None:
+    """The advice for a selector with `*` as a part of a key, such as `optimizer.groups.**:norm.lr=1`."""
+    key, _, value = word.partition("=")
+    parts = key.split(".")
+    first = next((number for number, part in enumerate(parts) if "*" in part), 0)
+    if not first or len(parts) > first + 2:
+        return None
+    inner = f"{{{parts[-1]}: {value}}}" if len(parts) > first + 1 else value
+    return f'write `{".".join(parts[:first])}={{"{parts[first]}": {inner}}}`'
 
 
 def refuse_sweeps(overrides: Sequence[Override]) -> None:

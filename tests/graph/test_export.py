@@ -268,6 +268,13 @@ def test_a_program_names_its_outputs_as_the_graph_does(tmp_path):
     assert list(program.module()(torch.ones(3, 4))) == ["size", "colour"]
 
 
+def test_names_of_outputs_that_other_values_of_the_program_have(tmp_path):
+    flow = {"h": "Linear(4, 4)", "a": "Linear(4, 4)", "b": {"from": "h", "through": "Linear(4, 4)"}}
+    document = {"inputs": {"x": ["B", 4]}, "outputs": {"linear": "a", "x": "b"}, "flow": flow}
+    export(flowconf.build(document), tmp_path / "named.pt2")
+    assert torch.export.load(tmp_path / "named.pt2").graph_signature.user_outputs == ("linear", "x_")
+
+
 def test_an_onnx_model_names_its_outputs_and_open_sizes_as_the_graph_does(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")

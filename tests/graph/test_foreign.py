@@ -407,11 +407,25 @@ def test_a_module_without_a_single_value_is_refused(reference, message, advice, 
     assert advice in (found.help or "")
 
 
-def test_a_part_of_an_output_is_selected_with_take(project):
-    flow = "flow:\n  a: shelf.Encoder(shelf.Settings())\noutputs: {y: a.last}\n"
-    text = f"inputs: {{words: {{shape: [B, T], dtype: int64}}}}\n{flow}"
+@pytest.mark.parametrize(
+    ("step", "advice"),
+    [
+        (
+            "shelf.Pair",
+            "write `take: out` in `a`, or select it in another step: `{from: a, fork: Identity, take: out}`",
+        ),
+        (
+            "{through: shelf.Pair, take: image}",
+            "remove `take: image` from `a`, and select each part in another step, such as "
+            "`{from: a, fork: Identity, take: out}`",
+        ),
+        ("{through: shelf.Pair, take: out}", "write `a`, which takes `out`"),
+    ],
+)
+def test_a_part_of_an_output_is_selected_with_take(step, advice, project):
+    text = f"inputs: {{image: [B, 3, 16, 16]}}\nflow:\n  a: {step}\noutputs: {{y: a.out}}\n"
     (found,) = flowconf.check(write(text))
-    assert (found.code, found.help) == ("FC0141", "write `take: last` in `a`")
+    assert (found.code, found.help) == ("FC0141", advice)
 
 
 # adapters inside

@@ -100,6 +100,8 @@ def test_plain_words_are_not_touched(word: str) -> None:
         ("", "not a valid override"),
         ("~", "not a valid override"),
         ("a b=1", "not a valid override"),
+        ("optimizer.groups.**:norm.lr=1", 'write `optimizer.groups={"**:norm": {lr: 1}}`'),
+        ("+loss.*=null", 'write `+loss={"*": null}`'),
         ("x=" + "[" * 500 + "]" * 500, "deeper than 64"),
         ("a" + ".a" * 500 + "=1", "at most 64 parts"),
     ],
@@ -318,6 +320,13 @@ def test_the_origin_is_the_word_and_the_history_the_file(composed: Callable[...,
 def test_a_value_with_brackets_is_a_text(value: str) -> None:
     alone, in_list = parse([f"loss.label.input={value}", f"loss.label.input=[{value}, b]"])
     assert (alone.parsed.value(), in_list.parsed.value()) == (value, [value, "b"])
+
+
+def test_keys_that_a_verb_may_have_are_set_without_a_plus() -> None:
+    verbs = Path(__file__).parents[1] / "mistakes" / "base" / "verbs.yaml"
+    composed = compose(verbs, ["flow.experts.top=1", "flow.residual.skip=Linear(16, 16)"])
+    flow = composed.document.data["flow"]
+    assert (flow["experts"]["top"], flow["residual"]["skip"]) == (1, "Linear(16, 16)")
 
 
 def test_brackets_in_quotes_close_nothing() -> None:

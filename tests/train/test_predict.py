@@ -91,6 +91,12 @@ def test_python_gives_the_same(folder, run):
     }
 
 
+def test_a_field_with_the_name_of_a_value_is_written_under_another_name(run):
+    found = run.predict("test", ["image", "logits"], fields=["image", "label"])
+    assert sorted(found) == ["data.image", "image", "label", "logits"]
+    assert torch.equal(found["data.image"], found["image"])
+
+
 def test_only_the_inputs_of_the_values_are_needed(folder, monkeypatch, capsys):
     rows = torch.rand(64, 8)
     split = Resident({"image": rows, "given": rows, "label": torch.arange(64) % 4})
@@ -189,7 +195,6 @@ def test_lines_may_have_different_shapes(folder, ragged, monkeypatch):
         (["--split", "test", "-o", "a.txt"], "the output file must end in `.npz`, `.safetensors`, `.csv`, `.jsonl`"),
         (["--split", "test", "-o", "a.csv", "--with", "lable"], "the data have no field `lable`"),
         (["--split", "test", "-o", "a.csv", "--with", "file"], "the data have no field `file`"),
-        (["--split", "test", "-o", "a.csv", "--with", "image", "--value", "image"], "`image` is both a field"),
         (["--split", "test", "-o", "a.csv", "++data.test=0"], "has no split `test`"),
         (["-o", "a.csv"], "expected one of `--split` and `--input`"),
         (["--split", "test", "-i", "a.npz", "-o", "a.csv"], "expected one of `--split` and `--input`"),

@@ -237,16 +237,22 @@ def _refusals(problem: Exception, graph: Graph, offsets: Mapping[str, int]) -> I
 
 
 def _name_outputs(program: torch.export.ExportedProgram, graph: Graph) -> None:
-    """Call what the program gives by the names of the graph's outputs."""
+    """Call what the program gives by the names of the graph's outputs; one that is called as an input gets a `_`."""
     names = [name for name, _ in graph.plan.outputs]
-    made = {node.name: node for node in program.graph.nodes if node.op == "call_function"}
+    nodes = {node.name: node for node in program.graph.nodes}
+    made = {name: node for name, node in nodes.items() if node.op == "call_function"}
     given = [spec for spec in program.graph_signature.output_specs if spec.kind is OutputKind.USER_OUTPUT]
     if len(names) != len(given):  # an output of several tensors, which has no name for each of them
         return
     for spec, name in zip(given, names, strict=True):
         node = made.pop(getattr(spec.arg, "name", ""), None)
         if node is not None and isinstance(spec.arg, TensorArgument):
-            node.name = name if name.isidentifier() else node.name
+            given_name = name if name.isidentifier() else node.name
+            while given_name in nodes and nodes[given_name].op != "call_function":
+                given_name += "_"
+            other = nodes.get(given_name, node)  # the name may be that of another value, which gets the one of this
+            other.name, node.name = node.name, given_name
+            nodes |= {other.name: other, node.name: node}
             spec.arg = TensorArgument(name=node.name)
 
 

@@ -98,7 +98,15 @@ def check(
         parts = f"its parts have values: {listed}" if once else None
         raise NotFound(f"`{path}.{name}` {why}, and has no single value", parts, name)
     if f"{path}()[{name}]" in kinds:
-        raise NotFound(f"`{name}` is a part of the output of `{path}`", f"write `take: {name}` in `{path}`", name)
+        further = f"`{{from: {path}, fork: Identity, take: {name}}}`"
+        advice = f"write `take: {name}` in `{path}`, or select it in another step: {further}"
+        if step.take == name:
+            advice = f"write `{path}`, which takes `{name}`"
+        elif step.take is not None:
+            advice = (
+                f"remove `take: {step.take}` from `{path}`, and select each part in another step, such as {further}"
+            )
+        raise NotFound(f"`{name}` is a part of the output of `{path}`", advice, name)
     fields = step.record.names if step.record is not None and not value.spot else ()
     what = "parts" if fields and not found.names else f"modules in `{path}`"
     message = f"`{path}` has no {'part' if what == 'parts' else 'module'} `{name}` inside"

@@ -52,8 +52,9 @@ class Prediction:
     """What to compute with the graph of a run, in batches.
 
     `values` are references to any values of the graph (default: its outputs). `fields` are fields of the data to give
-    beside them; `row` is the number of each row in its file or split, and `file` is that file. `overrides` change the
-    run's config, such as its data. `units` gives values and fields the units of a field that is standardized:
+    beside them, as `data.NAME` if a value has that name; `row` is the number of each row in its file or split, and
+    `file` is that file. `overrides` change the run's config, such as its data. `units` gives values and fields the
+    units of a field that is standardized:
     `{"price": "cost"}` multiplies `price` by the standard deviation of `cost`, and adds its mean.
     """
 
@@ -138,11 +139,12 @@ class Prediction:
 
     def _each(self, graph: Graph, split: Split, batches: Iterable[Batch], take: Take) -> None:
         """Pass fields and values of the graph for all rows of a split to `take`."""
-        kept = _kept(self.fields, self.values or [name for name, _ in graph.plan.outputs], split)
+        kept = _kept(self.fields, split)
         start = 0
         for batch, found in with_batches(graph, batches, self.values):
             rows = range(start, start := start + len(next(iter(batch.values()))))
-            take({**{field: kept[field](batch, rows) for field in self.fields}, **found})
+            beside = {field: kept[field](batch, rows) for field in self.fields}
+            take({**{f"data.{name}" if name in found else name: field for name, field in beside.items()}, **found})
 
 
 class _Reading:
@@ -296,7 +298,7 @@ ReadField = Callable[[Batch, range], Tensor | list[str]]
 """A field of a batch with these rows of a split."""
 
 
-def _kept(names: Sequence[str], values: Sequence[str], split: Split) -> dict[str, ReadField]:
+def _kept(names: Sequence[str], split: Split) -> dict[str, ReadField]:
     """The fields to write beside the values of the graph. Raises `ConfigError` for an unknown one."""
     known: dict[str, ReadField] = {
         ROW: lambda batch, rows: torch.tensor([place_of_row(split, row)[1] for row in rows]),
@@ -311,8 +313,6 @@ def _kept(names: Sequence[str], values: Sequence[str], split: Split) -> dict[str
             raise ConfigError(
                 Diagnostic("FC0502", f"the data have no field `{name}`", advice=suggest(name, known, "fields"))
             )
-        if name in values:
-            raise ConfigError(Diagnostic("FC0502", f"`{name}` is both a field of the data and a value of the graph"))
     return {name: known[name] for name in names}
 
 
