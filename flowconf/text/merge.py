@@ -103,12 +103,13 @@ def merge(base: Node | None, new: Node, rules: MergeRules, kind: Kind = Kind.PLA
         base = _as_mapping(base, new, kind, rules)
     if isinstance(new.value, str) and heads(base, kind, rules) == {rules.call}:
         new = Node({rules.call: new}, new.place)
-    if not isinstance(base.value, dict) or not isinstance(new.value, dict):
-        return _replaced(base, new)
     ours, theirs = heads(base, kind, rules), heads(new, kind, rules)
-    if ours and theirs and ours != theirs:
+    is_call = isinstance(new.value, str)
+    if ours and (is_call or theirs) and ours != theirs:
         gone = {key: (*base.value[key].history, base.value[key].key, new.key) for key in ours - theirs}
         return replace(_replaced(base, new), gone={**new.gone, **gone})
+    if not isinstance(base.value, dict) or not isinstance(new.value, dict):
+        return _replaced(base, new)
     keys = base.value.keys() | new.value.keys()
     others = _alternatives(base, new, path, rules)
     members, gone = dict(base.value), {**base.gone, **others}

@@ -539,6 +539,13 @@ class Outside(nn.Module):
         return torch.from_numpy(x.detach().numpy() + 1)
 
 
+@pytest.mark.parametrize(("call", "code"), [("Linear(1, 4)", "FC0201"), ("Linear(_, 4)", "FC0204")])
+def test_rows_of_one_number_are_reshaped(call, code):
+    (found,) = flowconf.check({"inputs": {"level": ["B"]}, "flow": {"a": call}})
+    assert (found.code, found.help) == (code, "each row is one number: add `Reshape(1)` before it, for rows of size 1")
+    assert flowconf.check({"inputs": {"level": ["B"]}, "flow": {"a": f"Reshape(1) >> {call}"}}) == []
+
+
 @pytest.fixture
 def own_modules():
     for one in (Unready, Silent, Outside):

@@ -213,9 +213,14 @@ def _rank(call: Call, value: Tensor, giver: str, sizes: Sizes) -> Fault | None:
     return Fault(f"`{call}` expects {expected}, got {sizes.show(value)} from `{giver}`", advice=advice)
 
 
+ONE_NUMBER = "each row is one number: add `Reshape(1)` before it, for rows of size 1"
+
+
 def repair(written: str, repaired: str | None, value: Tensor, expected: int, actual: int, sizes: Sizes) -> str | None:
     """The advice for a size that a module does not expect."""
     if sizes.number(actual) != str(actual):
+        if value.dim() == 1:
+            return ONE_NUMBER
         return f"`{sizes.number(actual)}` is an unknown size: write a number for it in `inputs`"
     for start in range(1, value.dim() - 1):
         if prod(value.shape[start:]) == expected:

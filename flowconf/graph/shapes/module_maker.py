@@ -201,7 +201,8 @@ class ModuleMaker:
         size = int(stream.shape[axis])
         if self.sizes.number(size) != str(size):
             message = f"`_` in `{call}` cannot be inferred: `{self.sizes.number(size)}` is an unknown size"
-            self.findings.error(visit, "FC0204", message, hole.place, advice="write the size")
+            advice = faults.ONE_NUMBER if stream.dim() == 1 else "write the size"
+            self.findings.error(visit, "FC0204", message, hole.place, advice=advice)
         return size
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from flowconf.language import config as configs
 from flowconf.language.config import Config, ConfigDocument
 from flowconf.language.plan import GraphPlan
+from flowconf.language.replaced_verbs import noted
 from flowconf.language.resolve.resolver import resolve_model
 from flowconf.language.schema import GraphDocument
 from flowconf.language.sections import activations, checks
@@ -137,7 +138,8 @@ class Walk:
                     with uncollected(), prints_aside(), chdir("."):  # parts of a project may change the current folder
                         stage.check(self)
                 except ConfigError as error:
-                    self.reporter.diagnostics += error.diagnostics
+                    found, document = error.diagnostics, self.document
+                    self.reporter.diagnostics += found if document is None else noted(found, document.origins)
                     self.reporter.unchecked += error.unchecked
             if stage.ends:
                 self.reporter.stop_on_errors()
