@@ -43,7 +43,7 @@ class TrainedRun:
 
         Example:
             names = run.classes["label"]
-            [names[number] for number in run.predict(Path("new"))["logits"].argmax(1)]
+            labels = [names[number] for number in run.predict(Path("new"))["logits"].argmax(1)]
         """
         return classes_in(fitted_of(self.folder))
 
