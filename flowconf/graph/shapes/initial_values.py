@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, .
     """Reject initial values for unknown parameters or of the wrong shape; `parameters` are sizes by path."""
     settings = [(path, setting) for path, setting in graph.all_settings() if setting.init]
     names = by_path(parameters if settings else ())
+    misfit = cache(_misfit)  # many parameters have the same initial value
     for path, setting in settings:
         below = {name.removeprefix(f"{path}."): parameters[name] for name in names.get(path, ())}
         for start in setting.init:
@@ -29,12 +31,12 @@ def check_initial_values(graph: GraphPlan, parameters: Mapping[str, tuple[int, .
                 advice = suggest(start.parameter, below, "parameters")
                 cause = ("init", start.place)
                 reporter.error("FC0207", message, start.place, path=path, advice=advice, cause=cause)
-            elif (wrong := _misfit(start, size, f"`{path}.{start.parameter}`")) is not None:
-                reporter.error("FC0207", wrong, start.how.place, path=path)
+            elif (wrong := misfit(start, size)) is not None:
+                reporter.error("FC0207", f"`{path}.{start.parameter}` {wrong}", start.how.place, path=path)
 
 
-def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
-    """Why an initial value is invalid for a parameter of this shape, or None."""
+def _misfit(start: Start, size: tuple[int, ...]) -> str | None:
+    """Why an initial value is invalid for a parameter of this shape, as the end of a sentence about it, or None."""
     try:
         fill(torch.empty(size), start)
     except WantsNumbers:
@@ -42,8 +44,8 @@ def _misfit(start: Start, size: tuple[int, ...], shown: str) -> str | None:
     except (ValueError, TypeError, RuntimeError, IndexError, OverflowError) as problem:
         why = reworded(first_line(problem))
         if isinstance(start.how, Literal):
-            return f"{shown} has shape {list(size)}, but {why}"
-        return f"{shown} of shape {list(size)} cannot be initialised with `{start.how}`: {why}"
+            return f"has shape {list(size)}, but {why}"
+        return f"of shape {list(size)} cannot be initialised with `{start.how}`: {why}"
     return None
 
 
