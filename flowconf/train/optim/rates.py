@@ -108,17 +108,16 @@ class LearningRate:
 
     def set(self, step: int) -> None:
         """Set the learning rates for `step` (the first is 0). Raises `RunError` if the groups have changed."""
-        if len(self.groups) != len(self.base):
-            message = (
-                f"the optimizer has {len(self.groups)} groups of parameters, and had {len(self.base)} at the start"
-            )
+        groups = self.groups
+        if len(groups) != len(self.base):
+            message = f"the optimizer has {len(groups)} groups of parameters, and had {len(self.base)} at the start"
             raise RunError(Diagnostic("FC0702", message, advice="add no groups in `step`"))
         factors = [schedule.factor(step) for schedule in self.schedules]
         for at, (base, number, own) in enumerate(zip(self.base, self.of_groups, self.factors, strict=True)):
             self.rates[at] = base * factors[number] * own
         if self._device is not None:
             self._kept = kept(self._kept, self.rates, self._device)
-        for group, rate in zip(self.groups, self._kept or self.rates, strict=True):
+        for group, rate in zip(groups, self._kept or self.rates, strict=True):
             group["lr"] = rate
 
     def keep(self, step: int, device: torch.device) -> None:
