@@ -35,7 +35,7 @@ class SafeStream:
         """The stream itself, for a program that draws."""
 
     def write(self, text: str) -> int:
-        if _aside.get() and self is sys.stdout:
+        if _aside.get() and self is sys.stdout and self is not sys.stderr:
             return sys.stderr.write(text)
         try:
             self.drawn.write(printable_lines(text))

@@ -230,7 +230,7 @@ def _records(folder: Path, levels: int) -> Iterator[Path]:
     """The records of a folder and of those below it; one that cannot be searched counts as a run."""
     file, inner = folder / RECORD, []
     try:
-        is_run = file in folder.iterdir() and file.is_file()
+        is_run = file in folder.iterdir()
         if levels and not is_run:
             inner = [one for one in folder.iterdir() if one.is_dir()]
     except PermissionError:
