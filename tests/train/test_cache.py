@@ -23,10 +23,8 @@ from flowconf.api import load
 from flowconf.cli.main import main
 from flowconf.language import registry
 from flowconf.report import ConfigError, MachineError, bytes_in_words
-from flowconf.train.data import recipe
+from flowconf.train.data import cache, cache_reading, recipe
 from flowconf.train.data.batches import Items
-from flowconf.train.data.cache import Cache
-from flowconf.train.data.cache_reading import Mapped
 from flowconf.train.data.declarations import DataSet, provides
 from flowconf.train.data.run_data import make_data
 from flowconf.train.data.splits import Resident, Splits, place_of_row
@@ -188,7 +186,7 @@ def test_rows_are_those_of_the_data_set_itself(files, kind):
 
 def test_bytes_stay_bytes_and_are_not_read_before_they_are_needed(files):
     split = made(files, CONFIGS["images batch by batch"]).train
-    assert isinstance(split, Mapped)
+    assert isinstance(split, cache_reading.Mapped)
     assert split.rows.tensors["image"].dtype == torch.uint8
     assert split.column("label").dtype == torch.int64
     assert str(kept()[0].absolute()) in Path("/proc/self/maps").read_text()
@@ -409,7 +407,7 @@ def test_two_processes_make_the_rows_once(files, monkeypatch):
 
     def make():
         starting.wait()
-        found.append(Cache(Path("kept"), True).splits(text, None, rows))
+        found.append(cache.Cache(Path("kept"), True).splits(text, None, rows))
 
     text = recipe.recipe_of(DataSet("own", {}), Path("kept"))
     threads = [threading.Thread(target=make) for _ in range(2)]
